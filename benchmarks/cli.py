@@ -1,0 +1,298 @@
+"""The command line, `dqss-bench`: its commands and options, and how it ends.
+
+What the commands do is in commands.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks failed, 2 bad
+usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks import commands, upkeep
+from benchmarks.listing import KINDS
+from dqss.registry import did_you_mean
+
+PROGRAM = "dqss-bench"
+BROKEN_PIPE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, with the nearest allowed name."""
+
+    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.below: dict[str, Parser] = {}
+
+    def error(self, message: str) -> NoReturn:
+        message = message if message.endswith((".", "?")) else f"{message}."
+        self.exit(2, f"{self.prog}: {message} See `{self.prog} --help`.\n")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; unlike the base class leave nothing over.
+
+        Each level of subcommands passes here, so each answers with its own names and its own help.
+        """
+        given = sys.argv[1:] if args is None else list(args)
+        if self.below:
+            for word in given:
+                if not word.startswith("-"):
+                    if word not in self.below:
+                        self.error(f"no command '{word}'. {did_you_mean(word, self.below)}")
+                    break
+                self._check_option(word)
+        parsed, rest = super().parse_known_args(given, namespace)
+        for word in rest:
+            self._check_option(word)
+            self.error(f"'{word}' is one argument too many.")
+        return parsed, rest
+
+    def _check_option(self, word: str) -> None:
+        name = word.partition("=")[0]
+        # argparse has no public list of its options.
+        if word.startswith("-") and name not in self._option_string_actions:
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            self.error(f"no option '{name}'. {did_you_mean(name, options)}")
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1.")
+    return int(text)
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    """Return a reader of one of these words."""
+
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise argparse.ArgumentTypeError(f"'{text}' is not allowed. {did_you_mean(text, allowed)}")
+        return text
+
+    return read
+
+
+def _add(
+    into: argparse._SubParsersAction[Parser], parent: Parser, name: str, help: str, example: str, run: commands.Command
+) -> Parser:
+    prog = f"{parent.prog} {name}"
+    description = f"{help[0].upper()}{help[1:]}."
+    made = into.add_parser(name, help=help, prog=prog, description=description, epilog=f"example:\n  {example}")
+    made.set_defaults(command=run, parser=made)
+    parent.below[name] = made
+    return made
+
+
+def _add_format(parser: Parser, allowed: Sequence[str]) -> None:
+    parser.add_argument(
+        "--format",
+        type=one_of(allowed),
+        default="table",
+        metavar=f"{{{','.join(allowed)}}}",
+        help="how to print (default: table)",
+    )
+
+
+def _add_out(parser: Parser, help: str = "output folder of the runs (default: results)") -> None:
+    parser.add_argument("-o", "--out", type=Path, default=Path("results"), metavar="DIR", help=help)
+
+
+def _add_cells(parser: Parser) -> None:
+    parser.add_argument("suite", metavar="SUITE", help="a YAML file, or the name of a shipped suite")
+    _add_out(parser, "output folder (default: results)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="KEY=VALUE,...",
+        help="only cells that match, as in model=resnet8,bits=W4A4,method=dqss; a repeated key gives alternatives",
+    )
+    parser.add_argument("--seeds", metavar="N,...", help="seeds in place of the suite's, as in 0,1,2")
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        PROGRAM,
+        "Compare per-layer quantization strategies with uniform ones, at equal bit-width and equal budget.",
+        f"example:\n  {PROGRAM} run quickstart\n\nEach command has its own --help.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.set_defaults(command=commands.incomplete, parser=parser)
+    top = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+
+    run = _add(
+        top,
+        parser,
+        "run",
+        "run the cells of a suite that are not done yet",
+        f"{PROGRAM} run classification --only model=resnet8,bits=W4A4 --seeds 0,1,2",
+        commands.run,
+    )
+    _add_cells(run)
+    run.add_argument("--max-cells", type=positive, metavar="N", help="stop after N cells; the next run goes on")
+    run.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
+
+    plan = _add(
+        top,
+        parser,
+        "plan",
+        "show a suite's cells, what is done and what it would take; run nothing",
+        f"{PROGRAM} plan classification --seeds 0,1,2",
+        commands.plan,
+    )
+    _add_cells(plan)
+
+    validate = _add(
+        top,
+        parser,
+        "validate",
+        "check a suite: every name, every file it needs and that file's hash",
+        f"{PROGRAM} validate suites/classification.yaml",
+        commands.validate,
+    )
+    validate.add_argument("suite", metavar="SUITE", help="a YAML file, or the name of a shipped suite")
+
+    listing = _add(
+        top, parser, "list", "list the names that suites may use", f"{PROGRAM} list quantizers", commands.list_names
+    )
+    listing.add_argument("kind", type=one_of(KINDS), metavar=f"{{{','.join(KINDS)}}}", help="what to list")
+    _add_format(listing, ("table", "json"))
+
+    results = _add(
+        top,
+        parser,
+        "results",
+        "print the records of earlier runs",
+        f"{PROGRAM} results --suite classification --format json",
+        commands.results,
+    )
+    _add_out(results)
+    results.add_argument("--suite", metavar="NAME", help="only the records of this suite")
+    _add_format(results, ("table", "csv", "json"))
+
+    _add_leaderboard(top, parser)
+    _add_data(top, parser)
+
+    pretrain = _add(
+        top,
+        parser,
+        "pretrain",
+        "train a full-precision model by the recipe of the shipped checkpoint",
+        f"{PROGRAM} pretrain resnet8 --task fashion-mnist",
+        upkeep.pretrain,
+    )
+    pretrain.add_argument("model", metavar="MODEL", help="see `dqss-bench list models`")
+    pretrain.add_argument("--task", required=True, metavar="TASK", help="see `dqss-bench list tasks`")
+    pretrain.add_argument(
+        "--dest",
+        type=Path,
+        default=Path("checkpoints"),
+        metavar="DIR",
+        help="folder of the checkpoint (default: checkpoints)",
+    )
+    pretrain.add_argument("--epochs", type=positive, metavar="N", help="epochs in place of the recipe's")
+
+    doctor = _add(
+        top,
+        parser,
+        "doctor",
+        "check this machine: each thing ok, or how to mend it",
+        "dqss-bench doctor",
+        upkeep.doctor,
+    )
+    _add_out(doctor, "output folder that runs shall write to (default: results)")
+
+    sync = _add(
+        top,
+        parser,
+        "sync",
+        "bring the MLflow store up to date with the records",
+        f"{PROGRAM} sync --suite classification",
+        upkeep.sync,
+    )
+    _add_out(sync)
+    sync.add_argument("--suite", metavar="NAME", help="only the records of this suite")
+    return parser
+
+
+def _add_leaderboard(top: argparse._SubParsersAction[Parser], parser: Parser) -> None:
+    example = f"{PROGRAM} leaderboard build --results results --site site"
+    board = _add(top, parser, "leaderboard", "make the leaderboard website", example, commands.incomplete)
+    below = board.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    build = _add(below, board, "build", "make the static site from records", example, commands.leaderboard_build)
+    build.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the records (default: results)"
+    )
+    build.add_argument(
+        "--site", type=Path, metavar="DIR", help="folder of the site (default: site, under the records')"
+    )
+
+
+def _add_data(top: argparse._SubParsersAction[Parser], parser: Parser) -> None:
+    example = f"{PROGRAM} data fetch fashion-mnist"
+    data = _add(top, parser, "data", "list or fetch data sets", example, commands.incomplete)
+    below = data.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    _add(below, data, "list", "list the data sets and where they are", f"{PROGRAM} data list", upkeep.data_list)
+    fetch = _add(
+        below,
+        data,
+        "fetch",
+        "get a data set from this machine or the net, checked by its hash",
+        example,
+        upkeep.data_fetch,
+    )
+    fetch.add_argument("name", metavar="NAME", help="see `dqss-bench data list`")
+    fetch.add_argument(
+        "--dest", type=Path, metavar="DIR", help="folder to put it in (default: where tasks look for it)"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name outside the terminal's encoding must not end a run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted.", file=sys.stderr)
+        return commands.INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, commands.user_errors()):
+            raise
+        print(f"{PROGRAM}: {commands.message_of(error)}", file=sys.stderr)
+        return commands.BAD_USAGE
+    return code
+
+
+def _dispatch(given: list[str]) -> int:
+    try:
+        args = build_parser().parse_args(given)
+    except SystemExit as end:
+        # argparse ends so after help and after a complaint.
+        return int(end.code or 0)
+    if args.version:
+        return commands.version(args)
+    args.command_line = shlex.join([PROGRAM, *given])
+    command: commands.Command = args.command
+    return command(args)

@@ -1,0 +1,271 @@
+"""What the commands of `dqss-bench` on suites and records do, from their parsed options to their exit code.
+
+Everything heavy is imported where it is used, so that help and complaints come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.progress import NullProgress, duration, say, warn
+
+if TYPE_CHECKING:
+    from benchmarks.records import Record
+    from benchmarks.suite import Cell
+
+Command = Callable[[argparse.Namespace], int]
+
+OK, SOME_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+DISTRIBUTION = "dqss-bench"
+
+
+class CommandError(Exception):
+    """A command that cannot do what it was asked; the message says why and what to do."""
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that are the input's or the machine's fault: a message, and no traceback."""
+    from benchmarks.checkpoints import MissingCheckpointError
+    from benchmarks.datasets import FetchError, MissingDataError
+    from benchmarks.launch import LaunchError
+    from benchmarks.results import NoRecordsError
+    from benchmarks.suite import SuiteError
+    from dqss.registry import UnknownNameError
+
+    return (
+        CommandError,
+        FetchError,
+        LaunchError,
+        MissingCheckpointError,
+        MissingDataError,
+        NoRecordsError,
+        SuiteError,
+        UnknownNameError,
+        OSError,
+    )
+
+
+def message_of(error: Exception) -> str:
+    """Return one line for an error of `user_errors`."""
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}."
+    return " ".join(str(error).split())
+
+
+def incomplete(args: argparse.Namespace) -> int:
+    """Print the help of a command that was given without the subcommand it needs."""
+    args.parser.print_help(sys.stderr)
+    return BAD_USAGE
+
+
+def version(args: argparse.Namespace) -> int:
+    """Print the installed version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version(DISTRIBUTION)
+    except PackageNotFoundError:
+        found = "(not installed)"
+    print(DISTRIBUTION, found)
+    return OK
+
+
+def _cells(args: argparse.Namespace) -> list[Cell]:
+    from benchmarks.suite import cells_of, find_suite, load_suite, parse_only, parse_seeds, select
+
+    only = parse_only(",".join(args.only)) if args.only else {}
+    seeds = None if args.seeds is None else parse_seeds(args.seeds)
+    return select(cells_of(load_suite(find_suite(args.suite)), seeds), only)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Make the folder that an option names; raise CommandError where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CommandError(
+            f"cannot write to the folder '{folder}': {error.strerror}. Name another one with {option}."
+        ) from error
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a suite's cells that are not done, then show how the methods compare and where everything is."""
+    cells = _cells(args)
+    check_writable(args.out, "--out")
+    from benchmarks import console
+    from benchmarks.results import compare
+    from benchmarks.schedule import run_cells
+
+    # Launched as one of several processes, only the first speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    progress = console.progress() if first else NullProgress()
+    try:
+        records = run_cells(cells, args.out, progress, fail_fast=args.fail_fast, max_cells=args.max_cells)
+    except KeyboardInterrupt:
+        progress.stop()
+        if first:
+            say(f"Stopped. Finished cells are kept; `{args.command_line}` goes on where this run was.")
+        return INTERRUPTED
+    finally:
+        progress.stop()
+    failed = sum(record.status == "failed" for record in records)
+    if first:
+        say()
+        console.print_comparisons(compare(records))
+        _tell_rest(len(cells) - len(records), failed, args.command_line)
+        _tell_places(args.out)
+    return SOME_FAILED if failed else OK
+
+
+def _tell_rest(left: int, failed: int, command_line: str) -> None:
+    if failed:
+        say(f"Cells that failed: {failed}. The same command tries them again.")
+    if left:
+        say(f"Cells still to do: {left}. `{command_line}` goes on with them.")
+
+
+def _tell_places(out: Path) -> None:
+    from benchmarks import tracking
+
+    say(f"records  {out}")
+    say(f"MLflow   {tracking.store_location(out)}")
+    say(f"         open with: {tracking.ui_command(out)}")
+    try:
+        page = _build_site(out, out / "site")
+    except (CommandError, OSError) as error:
+        warn(f"the leaderboard page was not made: {message_of(error)}")
+    else:
+        say(f"site     {page}")
+        say(f"         open with: {_open_command(page)}")
+
+
+def _open_command(page: Path) -> str:
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    return f"{opener if shutil.which(opener) else 'python -m webbrowser'} {page.resolve().as_uri()}"
+
+
+def _build_site(results: Path, site: Path) -> Path:
+    # The command line is where the parts meet: by name, because no module here may depend on the leaderboard.
+    build: Any = importlib.import_module("leaderboard.build")
+    try:
+        page: Path = build.build_site(results, site)
+    except build.BoardError as error:
+        raise CommandError(str(error)) from error
+    return page
+
+
+def plan(args: argparse.Namespace) -> int:
+    """Show what `run` would do."""
+    cells = _cells(args)
+    from benchmarks import console, schedule
+
+    planned = schedule.plan(cells, args.out)
+    table = []
+    for row in planned.rows:
+        cell = row.cell
+        seed = "" if cell.seed is None else str(cell.seed)
+        seconds = "" if row.expected_seconds is None else duration(row.expected_seconds)
+        table.append([cell.model, cell.bits, cell.method, seed, row.state, seconds, row.reason or ""])
+    console.print_table(["model", "bits", "method", "seed>", "state", "expected>", "reason"], table)
+    states = [row.state for row in planned.rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "to do", "skipped", "failed"))
+    expected = planned.expected_seconds
+    time = "unknown before the first run" if expected is None else duration(expected)
+    say(f"\n{len(states)} cells: {counts}. Expected time: {time}.")
+    return OK
+
+
+def validate(args: argparse.Namespace) -> int:
+    """Check a suite's names and the files that its cells need."""
+    from benchmarks.suite import cells_of, find_suite, load_suite
+
+    path = find_suite(args.suite)
+    cells = cells_of(load_suite(path))
+    faults = dict.fromkeys(cell.skip_reason for cell in cells if cell.skip_reason is not None)
+    if faults:
+        blocked = sum(cell.skip_reason is not None for cell in cells)
+        reasons = " ".join(reason if reason.endswith(".") else f"{reason}." for reason in faults)
+        raise CommandError(f"{path}: {blocked} of {len(cells)} cells cannot run. {reasons}")
+    print(f"{path}: good, {len(cells)} cells.")
+    for name, values in (
+        ("task", [cell.task for cell in cells]),
+        ("models", [cell.model for cell in cells]),
+        ("bits", [cell.bits for cell in cells]),
+        ("protocol", [cell.protocol for cell in cells]),
+        ("methods", [cell.method for cell in cells]),
+        ("seeds", [str(cell.seed) for cell in cells if cell.seed is not None]),
+    ):
+        print(f"  {name:<9} {', '.join(dict.fromkeys(values)) or 'none needed'}")
+    print("Every name is known; data and checkpoints are here and their hashes fit.")
+    return OK
+
+
+def list_names(args: argparse.Namespace) -> int:
+    """List names of one kind, each with a line on what it is."""
+    from benchmarks.listing import described
+
+    lines = described(args.kind)
+    if args.format == "json":
+        print(json.dumps([{"name": name, "description": text} for name, text in lines], indent=1))
+        return OK
+    from benchmarks import console
+
+    console.print_table(["name", "what it is"], lines)
+    return OK
+
+
+def results(args: argparse.Namespace) -> int:
+    """Print records: for scripts as JSON or CSV, for people also how the methods compare."""
+    from benchmarks import console
+    from benchmarks.results import compare, load, to_csv, to_json
+
+    records, faults = load(args.out, args.suite)
+    for fault in faults:
+        warn(fault)
+    if args.format == "json":
+        print(to_json(records))
+    elif args.format == "csv":
+        print(to_csv(records), end="")
+    elif not records:
+        print(f"No records in '{args.out}'. Run a suite first: `dqss-bench run quickstart`.")
+    else:
+        console.print_table(
+            ["suite", "model", "bits", "method", "seed>", "status", "score>", "seconds>", "reason"],
+            [_short_row(record) for record in records],
+        )
+        say()
+        console.print_comparisons(compare(records))
+    return OK
+
+
+def _short_row(record: Record) -> Sequence[str]:
+    return (
+        record.suite,
+        record.model,
+        record.bits,
+        record.method,
+        "" if record.seed is None else str(record.seed),
+        record.status,
+        "" if record.score is None else f"{record.score:.2f}",
+        "" if record.search_seconds is None else f"{record.search_seconds:.1f}",
+        record.reason or "",
+    )
+
+
+def leaderboard_build(args: argparse.Namespace) -> int:
+    """Make the static site from records."""
+    page = _build_site(args.results, args.site or args.results / "site")
+    print(page)
+    print(f"open with: {_open_command(page)}")
+    return OK

@@ -1,0 +1,234 @@
+"""What people see: progress and tables, live on a terminal, plain lines elsewhere. The only file that imports rich."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, groupby
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.progress import (
+    NullProgress,
+    PlainProgress,
+    announce,
+    cell_name,
+    describe,
+    duration,
+    one_line,
+    remaining,
+    say,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.records import Record
+    from benchmarks.results import Comparison, Line
+    from benchmarks.suite import Cell
+
+Clock = Callable[[], float]
+Report = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and the steps in all."""
+
+# Wide enough that a table in a file or a pipe is not folded.
+PLAIN_WIDTH = 200
+# A gap that keeps one bit-width from the next.
+SCORE_WIDTH = 7
+
+
+def is_live() -> bool:
+    """Return whether standard output is a terminal that can redraw a line."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+class _Console(Console):
+    """Leaves a reader that went away to the command line, as everything else does that prints."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console() -> Console:
+    """Return a console on the present standard output; colours as NO_COLOR says, and none where it is no terminal."""
+    as_it_is = partial(_Console, file=sys.stdout, markup=False, highlight=False, emoji=False)
+    return as_it_is() if is_live() else as_it_is(force_terminal=False, color_system=None, width=PLAIN_WIDTH)
+
+
+class _TimeLeft(ProgressColumn):
+    """Counts down to the task's `deadline`, a time of the bars' clock or None."""
+
+    def render(self, task: Task) -> Text:
+        deadline = task.fields.get("deadline")
+        left = 0.0 if deadline is None else deadline - task.get_time()
+        # Overdue says nothing: a zero that stays would be a promise broken each second.
+        return Text(f"{duration(left)} left" if left > 0 else "", style="cyan")
+
+
+def _bars(clock: Clock, out: Console) -> Bars:
+    # Not as wide as the terminal: its echo of Ctrl-C would start a line that nobody takes away again.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn())
+    return Bars(*columns, _TimeLeft(), console=out, transient=True, get_time=clock, refresh_per_second=5)
+
+
+class LiveProgress(NullProgress):
+    """Two bars at the foot of the terminal, the whole run and the running cell; finished cells scroll above."""
+
+    def __init__(self, out: Console, clock: Clock = time.monotonic) -> None:
+        self._console, self._clock = out, clock
+        self._bars = _bars(clock, out)
+        self._expected: float | None = None
+        self._started = 0.0
+        self._total = self._first = self._done = 0
+        self._name = ""
+
+    def start(self, total: int, done: int, expected_seconds: float | None) -> None:
+        self._total, self._first, self._done = total, done, done
+        self._expected, self._started = expected_seconds, self._clock()
+        self._console.print(announce(total, done, expected_seconds))
+        if done < total:
+            self._run = self._bars.add_task("all cells", total=total, completed=done, deadline=None)
+            self._cell = self._bars.add_task("", total=None, visible=False)
+            self._show_time_left()
+            self._bars.start()
+
+    def cell_started(self, cell: Cell) -> None:
+        self._name = cell_name(cell)
+        self._bars.reset(self._cell, total=None, description=self._name, visible=True)
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        self._bars.update(self._cell, description=f"{self._name}: {name}", completed=done, total=total)
+
+    def cell_finished(self, record: Record) -> None:
+        self._done += 1
+        style = {"ok": "", "failed": "red", "skipped": "yellow"}[record.status]
+        self._console.print(Text(describe(record), style=style))
+        self._bars.update(self._run, completed=self._done)
+        self._show_time_left()
+
+    def warn(self, message: str) -> None:
+        self._console.print(Text(one_line(message), style="yellow"))
+
+    def stop(self) -> None:
+        self._bars.stop()
+
+    def _show_time_left(self) -> None:
+        now = self._clock()
+        share = (self._done - self._first) / (self._total - self._first)
+        left = remaining(self._expected, now - self._started, share)
+        self._bars.update(self._run, deadline=None if left is None else now + left)
+
+
+def progress() -> PlainProgress | LiveProgress:
+    """Return the progress display that suits standard output."""
+    return LiveProgress(console()) if is_live() else PlainProgress()
+
+
+@contextmanager
+def reporting() -> Iterator[Report]:
+    """Give a report function that shows a single long work: a bar, or a line for each tenth of it."""
+    if is_live():
+        bars = _bars(time.monotonic, console())
+        task = bars.add_task("", total=None)
+        with bars:
+            yield lambda stage, done, total: bars.update(task, description=stage, completed=done, total=total)
+        return
+    shown: tuple[int, int] | None = None
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal shown
+        tenth = (total, 10 * done // total if total else 10)
+        if tenth != shown:
+            shown = tenth
+            say(f"{stage}: {done} of {total}")
+
+    yield report
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of texts; a column named with a trailing `>` is set to the right."""
+    table = _table(padding=1)
+    for name in columns:
+        right = name.endswith(">")
+        table.add_column(name.removesuffix(">"), justify="right" if right else "left", no_wrap=right)
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    console().print(table)
+
+
+def _table(padding: int) -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=(0, padding), pad_edge=False, show_edge=False)
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Print a table per model: methods down, bit-widths across, each with score, gain over best uniform and seconds."""
+    out = console()
+    for _, group in groupby(comparisons, lambda c: (c.suite, c.suite_version, c.task, c.protocol, c.mode, c.model)):
+        left = list(group)
+        out.print(Text(_heading(left), style="bold"), soft_wrap=True)
+        while left:
+            across = len(left)
+            while across > 1 and not _fits(_comparison_table(left[:across], {}), out):
+                across -= 1
+            notes: dict[str, int] = {}
+            out.print(_comparison_table(left[:across], notes))
+            for note, number in notes.items():
+                out.print(Text(f"[{number}] {note}"), soft_wrap=True)
+            out.print()
+            left = left[across:]
+    if comparisons:
+        metric = next((c.metric for c in comparisons if c.metric is not None), None)
+        unit = f", in {metric.difference_unit}" if metric else ""
+        out.print(f"gain: over best-uniform at the same bit-width{unit}; sec: search time", soft_wrap=True)
+
+
+def _fits(table: Table, out: Console) -> bool:
+    return out.measure(table, options=out.options.update(width=PLAIN_WIDTH)).maximum <= out.width
+
+
+def _heading(comparisons: Sequence[Comparison]) -> str:
+    first = comparisons[0]
+    metric = next((c.metric for c in comparisons if c.metric is not None), None)
+    seeds = max((line.seeds for c in comparisons for line in c.lines), default=0)
+    facts = [f"{first.suite}: {first.model} on {first.task}", first.mode.upper(), first.protocol]
+    facts += [f"{metric.name} in {metric.unit}"] if metric else []
+    facts += [f"mean of {seeds} seeds"] if seeds > 1 else []
+    return ", ".join(facts)
+
+
+def _comparison_table(comparisons: Sequence[Comparison], notes: dict[str, int]) -> Table:
+    """Return one model's table; number the reasons of what did not end well in `notes`."""
+    table = _table(padding=0)
+    table.add_column("")
+    for comparison in comparisons:
+        table.add_column(comparison.bits, justify="right", no_wrap=True, min_width=SCORE_WIDTH)
+        table.add_column("gain", justify="right", no_wrap=True)
+        table.add_column("sec", justify="right", no_wrap=True)
+    full = [("-" if c.full_precision is None else f"{c.full_precision:.2f}", "", "") for c in comparisons]
+    table.add_row("full precision", *chain.from_iterable(full))
+    lines = [{line.method: line for line in c.lines} for c in comparisons]
+    for method in dict.fromkeys(chain.from_iterable(lines)):
+        cells = [cell for by_method in lines for cell in _cells(by_method.get(method), notes)]
+        table.add_row(method, *cells, style="bold" if method.startswith("dqss") else "")
+    return table
+
+
+def _cells(line: Line | None, notes: dict[str, int]) -> tuple[Text, Text, Text]:
+    if line is None:
+        return Text("-"), Text(""), Text("")
+    marks = "".join(f" [{notes.setdefault(one_line(fault), len(notes) + 1)}]" for fault in line.faults)
+    gain = Text("")
+    if line.gain is not None:
+        # Colour for DQSS alone: it is what the table is read for.
+        sign = "green" if line.gain > 0 else "red" if line.gain < 0 else ""
+        gain = Text(f"{line.gain:+.2f}", style=sign if line.method.startswith("dqss") else "")
+    score = line.status if line.score is None else f"{line.score:.2f}"
+    return Text(score + marks), gain, Text("" if line.seconds is None else f"{line.seconds:.1f}")

@@ -1,0 +1,90 @@
+"""The processes of a run: one, or those that `accelerate launch` started. The only file that imports accelerate."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psutil
+
+# The processes meet only at the end of a run, after cells of unequal length.
+MEETING_TIMEOUT = timedelta(hours=12)
+
+
+class LaunchError(RuntimeError):
+    """The launcher started fewer processes than it was told to; the message says how to start them."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run.
+
+    Args:
+        rank: 0 to world - 1; rank 0 tracks, reports and builds the board.
+        world: how many there are.
+        local_rank: this process's number on its machine; it takes the GPU of that number.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+
+    def meet(self) -> None:
+        """Wait until every process of the run is here."""
+        if self.world > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+def join() -> Processes:
+    """Return this process's place in the run, after meeting the others where there are any.
+
+    Raises:
+        LaunchError: `accelerate launch` was told to start several processes and started one.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        _refuse_lone_process()
+        return Processes(0, 1, 0)
+    from accelerate import PartialState
+
+    state = PartialState(timeout=MEETING_TIMEOUT)
+    return Processes(state.process_index, state.num_processes, state.local_process_index)
+
+
+def _refuse_lone_process() -> None:
+    """Raise LaunchError where the parent is an `accelerate launch` that was asked for more than one process.
+
+    `accelerate launch --cpu --num_processes 2` runs one process and says nothing.
+    """
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return
+    wanted = asked_for(words)
+    if wanted > 1:
+        raise LaunchError(
+            f"`accelerate launch` was asked for {wanted} processes and started 1 "
+            f"({shlex.join(words[words.index('launch') :][:6])} ...). On CPU write "
+            f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {wanted} -m benchmarks run SUITE`."
+        )
+
+
+def asked_for(command: list[str]) -> int:
+    """Return the number of processes that an `accelerate launch` command line asks for; 1 for any other command.
+
+    >>> asked_for(["python", "/bin/accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "benchmarks"])
+    2
+    """
+    if not any("accelerate" in word for word in command) or "launch" not in command:
+        return 1
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        name, equals, value = word.replace("-", "_").partition("=")
+        if name in ("__num_processes",):
+            number = value if equals else following
+            return int(number) if number.isdigit() else 1
+    return 1

@@ -1,0 +1,68 @@
+"""What suites may name, each with a line on what it is, read off the sources so that nothing heavy is imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dqss.registry import Registry
+
+KINDS = ("quantizers", "searches", "models", "tasks", "suites")
+
+
+def described(kind: str) -> list[tuple[str, str]]:
+    """Return name and description of all that suites may name of one kind of KINDS."""
+    if kind == "suites":
+        from benchmarks.suite import shipped_suites
+
+        return [(name, _suite_description(path)) for name, path in shipped_suites().items()]
+    from benchmarks.models import MODELS
+    from benchmarks.tasks import TASKS
+    from dqss.quantizers import QUANTIZERS
+    from dqss.search import SEARCHES
+
+    registries: dict[str, Registry[Any]] = {
+        "quantizers": QUANTIZERS,
+        "searches": SEARCHES,
+        "models": MODELS,
+        "tasks": TASKS,
+    }
+    registry = registries[kind]
+    locations = [registry.entry(name).location.partition(":") for name in registry]
+    modules = [module for module, _, _ in locations]
+    return [
+        (name, _description(module, attribute if modules.count(module) > 1 else None))
+        for name, (module, _, attribute) in zip(registry, locations, strict=True)
+    ]
+
+
+def _suite_description(path: Path) -> str:
+    comment = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    return _first_paragraph("\n".join(comment))
+
+
+def _description(module: str, attribute: str | None) -> str:
+    """Return what a module's docstring says, and a class's where several entries share the module.
+
+    It is read from the source: to import a module for its docstring would import torch with it.
+    """
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return ""
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    texts = [_first_paragraph(ast.get_docstring(tree) or "")]
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            texts.append(_first_paragraph(ast.get_docstring(node) or ""))
+    return " ".join(texts)
+
+
+def _first_paragraph(text: str) -> str:
+    return " ".join(text.split("\n\n")[0].split())

@@ -1,0 +1,83 @@
+"""Which records MLflow holds, and in which store: a marker file beside each record. Imports no mlflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from benchmarks.records import write_atomically
+
+
+def store_uri(out: Path) -> str:
+    """Return the URI of the MLflow store in use: MLFLOW_TRACKING_URI, else a database in the output folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{out.resolve() / 'mlflow.db'}"
+
+
+def store_location(out: Path) -> str:
+    """Return the URI of the MLflow store in use, without a password."""
+    return without_password(store_uri(out))
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of an SQLite store, None for other stores."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def without_password(text: str) -> str:
+    """Return the text without the passwords of URIs in it.
+
+    >>> without_password("postgresql://me:secret@host/runs")
+    'postgresql://me:***@host/runs'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+
+
+def record_files(out: Path, suite: str | None) -> list[Path]:
+    """Return the files of a suite's records, or of all suites', in the order of their paths."""
+    return sorted(path for path in out.glob(f"{suite or '*'}/*.json") if len(path.stem) == 64)
+
+
+def untracked(out: Path, suite: str) -> list[Path]:
+    """Return the files of the suite's records that are not marked as tracked in the store in use."""
+    return [path for path in record_files(out, suite) if not is_tracked(path, out)]
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file: what tells the record of a cell that ran again from the one before."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def mark(path: Path, out: Path, run_id: str, digest: str) -> None:
+    """Say that the store in use holds the record of this file."""
+    content = {"uri": store_location(out), "run_id": run_id, "record": digest}
+    write_atomically(_marker(path), json.dumps(content) + "\n")
+
+
+def is_tracked(path: Path, out: Path) -> bool:
+    """Return whether the marker says that the store in use holds the record of this file."""
+    return _read(path, out).get("record") == digest_of(path)
+
+
+def marked_run(path: Path, out: Path) -> str | None:
+    """Return the id of the run in the store in use that holds this or an earlier record of the cell, if marked."""
+    return _read(path, out).get("run_id")
+
+
+def _marker(path: Path) -> Path:
+    return path.parent / "tracked" / path.stem
+
+
+def _read(path: Path, out: Path) -> dict[str, str]:
+    database = database_of(store_uri(out))
+    try:
+        content = json.loads(_marker(path).read_bytes())
+        # A database that has been deleted holds nothing.
+        if content["uri"] == store_location(out) and (database is None or database.exists()):
+            return {"run_id": str(content["run_id"]), "record": str(content["record"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        # Without a marker that can be read, the store itself is asked.
+        pass
+    return {}

@@ -1,0 +1,220 @@
+"""The record of one cell, and its file. Imports no torch, so that results and boards open at once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "skipped"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class MetricFacts(_Part):
+    """The task's primary metric: its name ("top-1"), unit ("%") and the unit of differences ("points")."""
+
+    name: str
+    unit: str
+    difference_unit: str
+
+
+class LayerChoice(_Part):
+    """What a strategy says of one layer: names of quantizers, and bit-widths as in `W4A4`."""
+
+    weight: str
+    activation: str
+    bits: str
+
+
+class LayerFacts(_Part):
+    """What the run saw at one layer.
+
+    Args:
+        weight_sqnr_db: signal to quantization noise of the chosen weights; None where the noise is nil.
+        activation_sqnr_db: the same of the layer's inputs over the calibration set.
+        alpha_weight: final mixing weights of the weight candidates, in their order; None for other searches.
+        alpha_activation: the same of the activation candidates.
+    """
+
+    weight_sqnr_db: float | None
+    activation_sqnr_db: float | None
+    alpha_weight: list[float] | None = None
+    alpha_activation: list[float] | None = None
+
+
+class Outcomes(_Part):
+    """One outcome per test image, packed.
+
+    Args:
+        kind: `bits` (truth values, eight to a byte, first image in the highest bit) or `float32` (little-endian).
+        count: the number of images.
+        data: base64 of the bytes.
+    """
+
+    kind: Literal["bits", "float32"]
+    count: int
+    data: str
+
+    @classmethod
+    def pack(cls, values: numpy.ndarray[Any, Any]) -> Outcomes:
+        """Pack a one-dimensional array of booleans or floats."""
+        if values.dtype == numpy.bool_:
+            kind: Literal["bits", "float32"] = "bits"
+            content = numpy.packbits(values).tobytes()
+        else:
+            kind, content = "float32", values.astype("<f4").tobytes()
+        return cls(kind=kind, count=len(values), data=base64.b64encode(content).decode())
+
+    def unpack(self) -> numpy.ndarray[Any, Any]:
+        """Return the (count,) array that was packed.
+
+        Raises:
+            ValueError: the data is not that of so many outcomes.
+        """
+        content = base64.b64decode(self.data, validate=True)
+        expected = -(-self.count // 8) if self.kind == "bits" else 4 * self.count
+        if len(content) != expected:
+            raise ValueError(f"outcomes: {len(content)} bytes are not {self.count} outcomes, which take {expected}.")
+        if self.kind == "bits":
+            return numpy.unpackbits(numpy.frombuffer(content, "u1"), count=self.count).astype(numpy.bool_)
+        return numpy.frombuffer(content, "<f4")
+
+
+class Record(_Part):
+    """Everything that is known of one finished cell.
+
+    Args:
+        key: SHA-256 of `definition`, the cell's canonical JSON; also the file's name.
+        definition: all that fixes the result: versions of task, method and quantizers, protocol, hashes, options.
+        seed: None for a deterministic method.
+        reason: why it failed or was skipped, and what to do; None where it is ok.
+        score: the task's primary metric on the test split.
+        full_precision_score: the same of the checkpoint, measured in this run.
+        calibration_loss: of the (discrete) strategy, on the calibration set.
+        relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
+        search_seconds: wall time of the search alone; calibration is shared and stands in `calibration_seconds`.
+        forward_passes: images sent forward through the network by the search; a backward pass counts as two.
+        peak_memory_mb: highest resident memory of the process during the search.
+        size_bytes: packed weights, biases and quantization parameters.
+        bops: bit operations (multiply-accumulates x weight bits x activation bits) for one image.
+        strategy: layer name -> choice.
+        layers: layer name -> facts, in the network's order.
+        curves: name -> one value per search step.
+        ids: split name -> ids in the source data set.
+        processes: how many worked on the suite run.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    suite: str
+    suite_version: int
+    task: str
+    model: str
+    bits: str
+    mode: Literal["ptq", "qat"]
+    protocol: str
+    method: str
+    seed: int | None
+    status: Status
+    reason: str | None = None
+    definition: dict[str, Any]
+    metric: MetricFacts | None = None
+    score: float | None = None
+    full_precision_score: float | None = None
+    calibration_loss: float | None = None
+    relaxed_loss: float | None = None
+    search_seconds: float | None = None
+    calibration_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    forward_passes: int | None = None
+    peak_memory_mb: float | None = None
+    size_bytes: int | None = None
+    bops: int | None = None
+    strategy: dict[str, LayerChoice] | None = None
+    layers: dict[str, LayerFacts] | None = None
+    curves: dict[str, list[float]] = {}
+    outcomes: Outcomes | None = None
+    ids: dict[str, list[int]] = {}
+    started: str
+    processes: int = 1
+    threads: int | None = None
+    versions: dict[str, str] = {}
+    hardware: dict[str, str] = {}
+    traceback: str | None = None
+
+
+class BadRecordError(ValueError):
+    """A record's file that cannot be trusted; the message names the file and the fault."""
+
+
+def key_of(definition: dict[str, Any]) -> str:
+    """Return the SHA-256 of the definition's canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def record_path(out: Path, suite: str, key: str) -> Path:
+    """Return the file of a cell's record under the output folder."""
+    return out / suite / f"{key}.json"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, sees the old or the new content whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_record(out: Path, record: Record) -> Path:
+    """Write a record under the output folder and return its path."""
+    path = record_path(out, record.suite, record.key)
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        BadRecordError: truncated, of another schema, or its key does not fit its definition or its file's name.
+    """
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except (ValidationError, ValueError) as error:
+        first = str(error).splitlines()
+        raise BadRecordError(
+            f"{path}: not a record ({' '.join(first[:3])}). Delete it; its cell runs again."
+        ) from error
+    if record.schema_version != SCHEMA_VERSION:
+        raise BadRecordError(
+            f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}. Delete it; its cell runs again."
+        )
+    if not record.key == key_of(record.definition) == path.stem:
+        raise BadRecordError(f"{path}: its key does not fit its content. Delete it; its cell runs again.")
+    return record
+
+
+def iterate_records(out: Path, suite: str | None = None) -> Iterator[Record | BadRecordError]:
+    """Yield the records under an output folder, in the order of their paths, and the fault of each bad file."""
+    for path in sorted(out.glob(f"{suite or '*'}/*.json")):
+        if len(path.stem) == 64:
+            try:
+                yield read_record(path)
+            except BadRecordError as error:
+                yield error

@@ -1,0 +1,212 @@
+"""What records say, as rows for scripts and as comparisons for readers. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.models import MODELS
+from benchmarks.records import MetricFacts, Record, Status, iterate_records, key_of
+from dqss.quantizers import QUANTIZERS
+from dqss.registry import UnknownNameError, did_you_mean
+from dqss.search import SEARCHES
+from dqss.spec import Bits
+
+BAR = "best-uniform"
+
+FIELDS = (
+    "key",
+    "suite",
+    "suite_version",
+    "task",
+    "model",
+    "bits",
+    "mode",
+    "protocol",
+    "method",
+    "seed",
+    "status",
+    "reason",
+    "score",
+    "full_precision_score",
+    "calibration_loss",
+    "relaxed_loss",
+    "calibration_seconds",
+    "search_seconds",
+    "evaluation_seconds",
+    "forward_passes",
+    "peak_memory_mb",
+    "size_bytes",
+    "bops",
+    "strategy",
+)
+
+
+class NoRecordsError(ValueError):
+    """There is nothing to show where the records should be; the message says what to do."""
+
+
+def load(out: Path, suite: str | None = None) -> tuple[list[Record], list[str]]:
+    """Return the records under an output folder in reading order, and the fault of each file that is not one.
+
+    Raises:
+        NoRecordsError: there is no such folder.
+        UnknownNameError: no record there is of `suite`.
+    """
+    if not out.is_dir():
+        raise NoRecordsError(f"no folder '{out}'. Run a suite first, or name the folder of a run with --out.")
+    there = sorted({path.parent.name for path in out.glob("*/*.json") if len(path.stem) == 64})
+    if suite is not None and suite not in there:
+        known = did_you_mean(suite, there) if there else "It holds no records at all. Run a suite first."
+        raise UnknownNameError(f"no records of suite '{suite}' in '{out}'. {known}")
+    found = list(iterate_records(out, suite))
+    faults = [str(item) for item in found if not isinstance(item, Record)]
+    return in_reading_order(item for item in found if isinstance(item, Record)), faults
+
+
+def in_reading_order(records: Iterable[Record]) -> list[Record]:
+    """Return records by suite, task, protocol and model, wide bits before narrow ones, baselines before searches."""
+    models = list(MODELS)
+    # DQSS closes each block: it is what the block is read for.
+    methods = [f"uniform-{name}" for name in QUANTIZERS] + [name for name in SEARCHES if name != "dqss"]
+
+    def rank(name: str, known: list[str]) -> tuple[int, str]:
+        return (known.index(name) if name in known else len(known), name)
+
+    def place(record: Record) -> tuple[Any, ...]:
+        bits = Bits.parse(record.bits)
+        where = (record.suite, record.suite_version, record.task, record.protocol, record.mode)
+        method = (record.method == "dqss", rank(record.method, methods))
+        seed = -1 if record.seed is None else record.seed
+        return (*where, rank(record.model, models), -bits.weight, -bits.activation, method, seed, record.key)
+
+    return sorted(records, key=place)
+
+
+def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return one mapping per record, with the keys FIELDS; `strategy` is a mapping or None."""
+    return [record.model_dump(mode="json", include=set(FIELDS)) for record in records]
+
+
+def to_json(records: Iterable[Record]) -> str:
+    """Return a JSON list of objects with the keys FIELDS."""
+    listed = [{name: row[name] for name in FIELDS} for row in rows(records)]
+    return json.dumps(listed, indent=1, allow_nan=False)
+
+
+def to_csv(records: Iterable[Record]) -> str:
+    """Return a header and one line per record; empty for None, the strategy as JSON."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows(records):
+        strategy = row["strategy"] and json.dumps(row["strategy"], separators=(",", ":"))
+        writer.writerow({**row, "strategy": strategy})
+    return text.getvalue()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method of a comparison.
+
+    Args:
+        score: the mean over the seeds that ended well; None where none did.
+        gain: score minus the best uniform strategy's; None where either is missing, and for best-uniform itself.
+        seconds: mean search time.
+        seeds: how many records are behind the means.
+        status: the worst of its records': failed, skipped, ok.
+        faults: status and reason of each record that did not end well.
+    """
+
+    method: str
+    score: float | None
+    gain: float | None
+    seconds: float | None
+    seeds: int
+    status: Status
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods on one model at one bit-width: scores that may be ranked together.
+
+    Args:
+        full_precision: the checkpoint's score; None where no method ended well.
+    """
+
+    suite: str
+    suite_version: int
+    task: str
+    protocol: str
+    mode: str
+    model: str
+    bits: str
+    metric: MetricFacts | None
+    full_precision: float | None
+    lines: tuple[Line, ...]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None
+
+
+def _without_seed(record: Record) -> str:
+    return key_of({name: value for name, value in record.definition.items() if name != "seed"})
+
+
+def _label(record: Record, block: Sequence[Record]) -> str:
+    # Records of older runs may carry the same method with other options or versions; their mean would mean nothing.
+    variants = {_without_seed(other) for other in block if other.method == record.method}
+    return record.method if len(variants) == 1 else f"{record.method} ({_without_seed(record)[:6]})"
+
+
+def _line(method: str, records: Sequence[Record], bar: float | None) -> Line:
+    ended_well = [record for record in records if record.status == "ok"]
+    score = _mean(record.score for record in ended_well)
+    return Line(
+        method=method,
+        score=score,
+        gain=None if score is None or bar is None or records[0].method == BAR else score - bar,
+        seconds=_mean(record.search_seconds for record in ended_well),
+        seeds=len(ended_well),
+        status=min((record.status for record in records), key=("failed", "skipped", "ok").index),
+        faults=tuple(
+            f"{record.status}{'' if record.seed is None else f' at seed {record.seed}'}: {record.reason}"
+            for record in records
+            if record.status != "ok"
+        ),
+    )
+
+
+def compare(records: Iterable[Record]) -> list[Comparison]:
+    """Return one comparison per suite, task, protocol, mode, model and bit-width, in reading order."""
+
+    def place(record: Record) -> tuple[str, int, str, str, str, str, str]:
+        where = (record.suite, record.suite_version, record.task, record.protocol)
+        return (*where, record.mode, record.model, record.bits)
+
+    comparisons = []
+    for where, group in groupby(in_reading_order(records), place):
+        block = list(group)
+        ended_well = [record for record in block if record.status == "ok"]
+        bars = [record for record in ended_well if record.method == BAR]
+        # With several variants of the bar none of them is the bar.
+        bar = _mean(record.score for record in bars) if len({_without_seed(record) for record in bars}) == 1 else None
+        labels = {record.key: _label(record, block) for record in block}
+        lines = tuple(
+            _line(label, [record for record in block if labels[record.key] == label], bar)
+            for label in dict.fromkeys(labels.values())
+        )
+        metric = next((record.metric for record in block if record.metric is not None), None)
+        full_precision = _mean(record.full_precision_score for record in ended_well)
+        comparisons.append(Comparison(*where, metric=metric, full_precision=full_precision, lines=lines))
+    return comparisons

@@ -1,0 +1,98 @@
+"""What a task is: data in named splits, a metric, and the evaluation of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+from torch import Generator, Tensor, nn
+
+from benchmarks.datasets import MissingDataError as MissingDataError
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and the steps in all."""
+
+
+class Split(Enum):
+    """Named parts of a task's data. Only `TEST` may decide a score, and it may decide nothing else."""
+
+    TRAIN = "train"
+    CALIBRATION = "calibration"
+    VALIDATION = "search-validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The task's primary metric.
+
+    Args:
+        name: as a reader calls it ("top-1").
+        unit: of the score ("%").
+        difference_unit: of a difference of two scores ("points").
+    """
+
+    name: str
+    unit: str
+    difference_unit: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The outcome of an evaluation.
+
+    Args:
+        primary: the task's metric over the split.
+        outcomes: (N,), one number or truth value per image, in the split's order.
+    """
+
+    primary: float
+    outcomes: Tensor
+
+
+class Task(ABC):
+    """Data, metric and evaluation of one benchmark task. Inputs are batches of float32 images, ready for the model."""
+
+    name: ClassVar[str]
+    metric: ClassVar[Metric]
+    output_loss: ClassVar[str]
+    """How searches compare outputs with full-precision ones: a name of dqss.matching.OUTPUT_LOSSES."""
+
+    @abstractmethod
+    def build(self, model: type[nn.Module]) -> nn.Module:
+        """Return a freshly initialised network of this class, shaped for the task."""
+
+    @abstractmethod
+    def check(self, split: Split) -> None:
+        """Raise MissingDataError unless the split's data is on this machine."""
+
+    @abstractmethod
+    def ids(self, split: Split) -> list[int]:
+        """Return the ids of the split's images in the source data set, in order."""
+
+    @abstractmethod
+    def inputs(self, split: Split) -> Tensor:
+        """Return (N, C, H, W), the split's preprocessed inputs, unlabelled."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, split: Split, report: Report) -> Scores:
+        """Return the scores of a model in eval mode on a split."""
+
+    @abstractmethod
+    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch of augmented (inputs, targets) batches of the full training data, shuffled.
+
+        Raises:
+            MissingDataError: the full training data is not on this machine.
+        """
+
+    @abstractmethod
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the scalar loss that `pretrain` minimises."""
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Return what fixes the data: source, hashes and preprocessing; it is part of the protocol's hash."""

@@ -1,0 +1,62 @@
+"""What a quantized model would cost: packed bytes and bit operations."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from dqss.graph import TRANSPOSED, Batch, Prepared, call
+
+FLOAT_BYTES = 4
+
+
+def size_bytes(prepared: Prepared) -> int:
+    """Return the bytes of all parameters, packed.
+
+    Weights of quantizable layers take their bits, rounded up to a byte per layer; each grid takes a float32 scale and,
+    where it is affine, one byte of zero_point; everything else (biases, other modules) stays float32.
+    """
+    total = FLOAT_BYTES * sum(p.numel() for p in prepared.model.parameters())
+    for name, layer in prepared.layers.items():
+        specs = prepared.specs[name]
+        total -= FLOAT_BYTES * layer.weight.numel()
+        total += ceil(layer.weight.numel() * specs.weight.bits / 8)
+        for spec in (specs.weight, specs.activation):
+            grids = 1 if spec.channel_axis is None else layer.weight.shape[spec.channel_axis]
+            total += grids * (FLOAT_BYTES + (0 if spec.symmetric else 1))
+    return total
+
+
+def bit_operations(prepared: Prepared, batch: Batch) -> int:
+    """Return the bit operations for one input: multiply-accumulates x weight bits x activation bits, over all layers.
+
+    Args:
+        batch: any inputs of the model; they are sent through it once, and the count is divided by their number.
+    """
+    counts: dict[str, int] = {}
+
+    def count(name: str) -> RemovableHandle:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            layer = prepared.layers[name]
+            if isinstance(layer, nn.Linear):
+                positions = output.numel() // layer.out_features
+            elif isinstance(layer, TRANSPOSED):
+                positions = inputs[0].numel() // layer.in_channels
+            else:
+                positions = output.numel() // layer.out_channels
+            counts[name] = counts.get(name, 0) + positions * layer.weight.numel()
+
+        return prepared.layers[name].register_forward_hook(hook)
+
+    hooks = [count(name) for name in prepared.layers]
+    try:
+        with torch.no_grad():
+            images = len(call(prepared.model, batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    bits = {name: specs.bits for name, specs in prepared.specs.items()}
+    return sum(n * bits[name].weight * bits[name].activation for name, n in counts.items()) // images

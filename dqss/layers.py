@@ -1,0 +1,78 @@
+"""Layers that stand in the place of a convolution or linear layer: with one pair of grids, or with candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dqss.functional import Qparams, fake_quantize
+from dqss.graph import Layer
+from dqss.mixture import ActivationMixture, mix_weights
+
+
+class QuantizedLayer(nn.Module):
+    """A layer with quantized weights whose inputs are fake-quantized.
+
+    Args:
+        layer: gives the operation and the bias; its weight is replaced.
+        weight: the quantized weight, in float.
+        activation: the grid of the inputs.
+    """
+
+    def __init__(self, layer: Layer, weight: Tensor, activation: Qparams) -> None:
+        super().__init__()
+        self.layer = layer
+        self.layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        self.spec = activation.spec
+        self.register_buffer("scale", activation.scale)
+        self.register_buffer("zero_point", activation.zero_point)
+
+    @property
+    def activation(self) -> Qparams:
+        return Qparams(self.get_buffer("scale"), self.get_buffer("zero_point"), self.spec)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layer(fake_quantize(x, self.activation))
+        return output
+
+
+class CandidateLayer(nn.Module):
+    """A layer that holds every candidate and runs either one pair of them or a relaxed mixture.
+
+    Args:
+        layer: gives the operation and the bias.
+        weights: (M, ...), the quantized weight by each weight candidate.
+        activations: the grid of the inputs by each activation candidate.
+    """
+
+    weights: Tensor
+
+    def __init__(self, layer: Layer, weights: Tensor, activations: Sequence[Qparams]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("weights", weights)
+        self.activations = list(activations)
+        self.mixture = ActivationMixture(activations)
+        self.mixing: tuple[Tensor, Tensor] | None = None
+        self.choice = (0, 0)
+
+    def choose(self, weight: int, activation: int) -> None:
+        """Run this pair of candidates from now on."""
+        self.mixing = None
+        self.choice = (weight, activation)
+
+    def mix(self, weight: Tensor, activation: Tensor) -> None:
+        """Run the mixture of candidates with these (M,) and (N,) mixing weights from now on."""
+        self.mixing = (weight, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mixing is None:
+            weight = self.weights[self.choice[0]]
+            x = fake_quantize(x, self.activations[self.choice[1]])
+        else:
+            weight = mix_weights(self.weights, self.mixing[0])
+            x = self.mixture(x, self.mixing[1])
+        output: Tensor = functional_call(self.layer, {"weight": weight}, (x,))
+        return output

@@ -1,0 +1,180 @@
+"""Post-training quantization: prepare, calibrate all candidates, search, apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from dqss.calibrate import Calibration, calibrate
+from dqss.functional import fake_quantize
+from dqss.graph import Batch, Layer, LayerSpecs, Prepared, prepare, with_layers
+from dqss.layers import CandidateLayer, QuantizedLayer
+from dqss.matching import output_loss
+from dqss.quantizers import QUANTIZERS
+from dqss.quantizers.base import Quantizer
+from dqss.registry import UnknownNameError, did_you_mean
+from dqss.search import SEARCHES
+from dqss.search.base import Found, Report, Search, SearchProblem, no_report
+from dqss.spec import PROTOCOLS, Bits, Protocol
+from dqss.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class PtqReport:
+    """What the search saw and used.
+
+    Args:
+        found: the search's own result: losses, alpha, curves.
+        forward_passes: images sent forward by the search; a backward pass counts as two.
+    """
+
+    found: Found
+    forward_passes: int
+
+
+@dataclass(frozen=True)
+class PtqResult:
+    """A quantized model, the strategy that made it and the report of the search."""
+
+    model: fx.GraphModule
+    strategy: Strategy
+    report: PtqReport
+
+
+def quantize_ptq(
+    model: nn.Module,
+    calibration_batches: Iterable[Batch],
+    bits: str = "W4A4",
+    search: str | Search = "dqss",
+    seed: int = 0,
+    protocol: str | Protocol = "all-layers",
+    quantizers: Sequence[str] = ("minmax", "percentile", "mse", "kl"),
+    loss: str | None = None,
+    report: Report = no_report,
+) -> PtqResult:
+    """Find a strategy for a model on unlabelled calibration data and return the model quantized by it.
+
+    Args:
+        model: any module that torch.fx can trace; it is not changed.
+        calibration_batches: model inputs (a tensor, or a sequence of positional inputs, per batch); each is read once.
+        bits: for example "W4A8".
+        search: a name of `dqss-bench list searches`, or a Search with options of its own.
+        seed: of the search; the same inputs with the same seed give the same result.
+        protocol: a name of PROTOCOLS, or a Protocol.
+        quantizers: names of `dqss-bench list quantizers`, the candidates for weights and for activations.
+        loss: `mse` or `kl` between the quantized and the full-precision outputs; None: `kl` where they are class scores,
+            (B, K), else `mse`.
+        report: called with (stage, done, total) as work goes on.
+
+    Raises:
+        UnknownNameError: no such search, protocol, quantizer or loss.
+        UntraceableError: torch.fx cannot trace the model.
+        ValueError: bad bits, no batches, or values that are not finite.
+    """
+    batches = list(calibration_batches)
+    candidates = {name: QUANTIZERS.load(name)() for name in quantizers}
+    searcher = SEARCHES.load(search)() if isinstance(search, str) else search
+    prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
+    calibration = calibrate(prepared, batches, report)
+    problem = pose(prepared, calibration, batches, candidates, candidates, loss)
+    problem = problem.fresh(seed)
+    found = searcher.search(problem, report)
+    quantized = quantize(prepared, calibration, found.strategy)
+    return PtqResult(quantized, found.strategy, PtqReport(found, problem.cost.forward_passes))
+
+
+def apply_strategy(model: nn.Module, strategy: Strategy, calibration_batches: Iterable[Batch]) -> fx.GraphModule:
+    """Return the model quantized by a strategy; on the batches it was found with, exactly the search's result.
+
+    Raises:
+        ValueError: the strategy's layers are not the model's, or as for `quantize_ptq`.
+    """
+    prepared = prepare(model, strategy.protocol, strategy.bits)
+    calibration = calibrate(prepared, list(calibration_batches), no_report)
+    return quantize(prepared, calibration, strategy)
+
+
+def pose(
+    prepared: Prepared,
+    calibration: Calibration,
+    batches: Sequence[Batch],
+    weight_quantizers: Mapping[str, Quantizer],
+    activation_quantizers: Mapping[str, Quantizer],
+    loss: str | None,
+) -> SearchProblem:
+    """Return the search problem of a calibrated model; it may serve many searches through `SearchProblem.fresh`.
+
+    Args:
+        loss: as for `quantize_ptq`.
+
+    Raises:
+        UnknownNameError: no such loss.
+        ValueError: no quantizers.
+    """
+    if not weight_quantizers or not activation_quantizers:
+        raise ValueError("quantizers: empty. Name at least one for weights and one for activations.")
+
+    def candidates(name: str, layer: Layer) -> CandidateLayer:
+        specs = prepared.specs[name]
+        weights = [quantized_weight(layer, q, calibration, name, specs) for q in weight_quantizers.values()]
+        summary = calibration.activations[name]
+        activations = [q.qparams(summary, specs.activation) for q in activation_quantizers.values()]
+        return CandidateLayer(layer, torch.stack(weights), activations)
+
+    supernet = with_layers(prepared, candidates)
+    layers = {name: supernet.get_submodule(name) for name in prepared.layers}
+    return SearchProblem(
+        prepared=prepared,
+        calibration=calibration,
+        batches=batches,
+        weight_quantizers=weight_quantizers,
+        activation_quantizers=activation_quantizers,
+        model=supernet,
+        layers={name: layer for name, layer in layers.items() if isinstance(layer, CandidateLayer)},
+        output_loss=output_loss(loss, calibration.targets[0]),
+    )
+
+
+def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -> fx.GraphModule:
+    """Return the prepared model with each layer quantized as the strategy says.
+
+    Raises:
+        ValueError: the strategy's layers are not the model's.
+    """
+    if set(strategy.layers) != set(prepared.layers):
+        odd = sorted(set(strategy.layers) ^ set(prepared.layers))
+        raise ValueError(
+            f"strategy: its layers are not the model's (differing: {', '.join(odd)}). Search on this model."
+        )
+
+    def quantized(name: str, layer: Layer) -> QuantizedLayer:
+        choice, specs = strategy.layers[name], prepared.specs[name]
+        weight = quantized_weight(layer, QUANTIZERS.load(choice.weight)(), calibration, name, specs)
+        activation = QUANTIZERS.load(choice.activation)().qparams(calibration.activations[name], specs.activation)
+        return QuantizedLayer(layer, weight, activation)
+
+    return with_layers(prepared, quantized)
+
+
+def quantized_weight(
+    layer: Layer, quantizer: Quantizer, calibration: Calibration, name: str, specs: LayerSpecs
+) -> Tensor:
+    """Return the layer's weight on the quantizer's grid, in float."""
+    with torch.no_grad():
+        return fake_quantize(layer.weight, quantizer.qparams(calibration.weights[name], specs.weight))
+
+
+def protocol_of(protocol: str | Protocol) -> Protocol:
+    """Return the protocol of that name, or the one given.
+
+    Raises:
+        UnknownNameError: no such protocol.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError(f"no protocol '{protocol}'. {did_you_mean(protocol, PROTOCOLS)}")
+    return PROTOCOLS[protocol]

@@ -1,0 +1,24 @@
+"""The procedures that find a strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dqss.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from dqss.search.base import Search
+
+SEARCHES: Registry[Search] = Registry(
+    "search",
+    "dqss.search.base:Search",
+    {
+        "uniform": Entry("dqss.search.uniform:Uniform"),
+        "best-uniform": Entry("dqss.search.best_uniform:BestUniform"),
+        "random": Entry("dqss.search.random:Random"),
+        "dqss": Entry("dqss.search.dqss:Dqss"),
+    },
+)
+
+# Those whose result no seed changes.
+DETERMINISTIC = frozenset({"uniform", "best-uniform"})

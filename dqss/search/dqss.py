@@ -1,0 +1,117 @@
+"""DQSS: differentiable search for the strategy, by gradient descent on alpha through the efficient convolution.
+
+Li, Yan, Chen, "Differentiable Search for Finding Optimal Quantization Strategy" (arXiv 2404.08010). The relaxation, its schedule and
+the search space are this project's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from dqss.registry import UnknownNameError, did_you_mean
+from dqss.search.base import Found, Picks, Report, Search, SearchProblem
+from dqss.search.relax import RELAXATIONS
+
+
+class Alpha(NamedTuple):
+    """Logits or mixing weights of all layers: (L, M) for weights, (L, N) for activations."""
+
+    weight: Tensor
+    activation: Tensor
+
+
+@dataclass(frozen=True)
+class Dqss(Search):
+    """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically.
+
+    Args:
+        steps: how many gradient steps.
+        learning_rate: of alpha.
+        relaxation: `softmax` or `gumbel`.
+        warm: the temperature of the first step.
+        cold: the temperature of the last step, at which the relaxed loss is measured.
+    """
+
+    steps: int = 200
+    learning_rate: float = 0.1
+    relaxation: str = "softmax"
+    warm: float = 1.0
+    cold: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: {self.learning_rate} is not allowed. Give a number above 0.")
+        if not self.warm >= self.cold > 0:
+            raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
+        if self.relaxation not in RELAXATIONS:
+            raise UnknownNameError(
+                f"relaxation: '{self.relaxation}' is not allowed. {did_you_mean(self.relaxation, RELAXATIONS)}"
+            )
+
+    def search(self, problem: SearchProblem, report: Report) -> Found:
+        generator = Generator().manual_seed(problem.seed)
+        alpha = Alpha(
+            torch.zeros(len(problem.layers), len(problem.weight_quantizers), requires_grad=True),
+            torch.zeros(len(problem.layers), len(problem.activation_quantizers), requires_grad=True),
+        )
+        optimizer = torch.optim.Adam(alpha, lr=self.learning_rate)
+        curves: dict[str, list[float]] = {"loss": [], "entropy": []}
+        for step, batch in enumerate(shuffled(len(problem.batches), self.steps, generator)):
+            temperature = self.warm * (self.cold / self.warm) ** (step / max(self.steps - 1, 1))
+            mix(problem, self.relaxed(alpha, temperature, generator))
+            loss = problem.batch_loss(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            curves["loss"].append(loss.item())
+            curves["entropy"].append(mean_entropy(softmax_at(alpha, temperature)))
+            report("search", step + 1, self.steps)
+        final = softmax_at(alpha, self.cold)
+        mix(problem, final)
+        relaxed_loss = problem.current_loss()
+        picks = discretize(alpha)
+        return Found(
+            strategy=problem.strategy(picks),
+            calibration_loss=problem.loss(picks),
+            relaxed_loss=relaxed_loss,
+            alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
+            curves=curves,
+        )
+
+    def relaxed(self, alpha: Alpha, temperature: float, generator: Generator) -> Alpha:
+        """Return mixing weights by the relaxation."""
+        relax = RELAXATIONS[self.relaxation]
+        return Alpha(relax(alpha.weight, temperature, generator), relax(alpha.activation, temperature, generator))
+
+
+def shuffled(batches: int, steps: int, generator: Generator) -> list[int]:
+    """Return the batch of each step: all of them in a new order, again and again."""
+    epochs = -(-steps // batches)
+    return torch.cat([torch.randperm(batches, generator=generator) for _ in range(epochs)])[:steps].tolist()
+
+
+def mix(problem: SearchProblem, mixing: Alpha) -> None:
+    """Let the problem's model run this mixture."""
+    for layer, weight, activation in zip(problem.layers.values(), *mixing, strict=True):
+        layer.mix(weight, activation)
+
+
+def softmax_at(alpha: Alpha, temperature: float) -> Alpha:
+    """Return softmax(alpha / temperature), without a gradient."""
+    return Alpha(*((logits.detach() / temperature).softmax(1) for logits in alpha))
+
+
+def mean_entropy(mixing: Alpha) -> float:
+    """Return the entropy of mixing weights in nats, the mean over layers and kinds; 0 is discrete."""
+    return torch.cat([torch.special.entr(weights).sum(1) for weights in mixing]).mean().item()
+
+
+def discretize(alpha: Alpha) -> Picks:
+    """Return the candidates of the largest logits."""
+    return tuple(zip(alpha.weight.argmax(1).tolist(), alpha.activation.argmax(1).tolist(), strict=True))

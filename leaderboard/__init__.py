@@ -1,0 +1,1 @@
+"""Records -> a static website that opens from disk. Imports no torch."""

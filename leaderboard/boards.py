@@ -1,0 +1,259 @@
+"""Records arranged to be compared, never across protocols: a board per model and bits, on it a row per method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.records import MetricFacts, Record
+from leaderboard.statistics import Gain, Verdict, gain_over, mean_gain, mean_score
+
+METHOD = "dqss"
+BASELINE = "best-uniform"
+
+State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
+"""Only a complete row, every seed ok, has a gain and takes part in ranks."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on a board.
+
+    Args:
+        records: all seeds, whatever their status.
+        seeds: how many the suite run asks for, as other cells of the method show.
+        score: mean over the seeds that are ok.
+        gap: the score less full precision's; below 0 is what quantization costs.
+        gain: over the best uniform pair; None where either is not complete.
+        rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
+    """
+
+    method: str
+    state: State
+    records: tuple[Record, ...]
+    seeds: int
+    score: float | None
+    gap: float | None
+    gain: Gain | None
+    rank: Literal["best", "tied"] | None
+
+    @property
+    def ok(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.status == "ok")
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """Lowest and highest score among seeds; None for fewer than two."""
+        scores = [record.score for record in self.ok if record.score is not None]
+        return (min(scores), max(scores)) if len(scores) > 1 else None
+
+    @property
+    def reasons(self) -> tuple[tuple[str, str], ...]:
+        """Status and reason of the seeds that are not ok, each once."""
+        told = [(record.status, record.reason or "") for record in self.records if record.status != "ok"]
+        return tuple(dict.fromkeys(told))
+
+    @property
+    def seconds(self) -> float | None:
+        return _mean([record.search_seconds for record in self.ok])
+
+    @property
+    def forward_passes(self) -> float | None:
+        return _mean([record.forward_passes for record in self.ok])
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """The (weight, activation) quantizers where every layer of every seed has the same ones."""
+        choices = [choice for record in self.ok for choice in (record.strategy or {}).values()]
+        pairs = {(choice.weight, choice.activation) for choice in choices}
+        return pairs.pop() if len(pairs) == 1 else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """All methods on one model at one bit-width.
+
+    Args:
+        full_precision: the lowest and highest score of the checkpoint among the records; they should be equal.
+        rows: complete ones first, best score first.
+    """
+
+    model: str
+    bits: str
+    full_precision: tuple[float, float] | None
+    rows: tuple[Row, ...]
+
+    def row(self, method: str) -> Row | None:
+        """Return the row of a method, None where the comparison has no such method."""
+        return next((row for row in self.rows if row.method == method), None)
+
+    @property
+    def gain(self) -> Gain | None:
+        """DQSS over the best uniform pair."""
+        row = self.row(METHOD)
+        return row.gain if row else None
+
+    @property
+    def images(self) -> int | None:
+        """How many test images the gains are of; None where there is no paired gain."""
+        return next((row.gain.images for row in self.rows if row.gain and row.gain.images), None)
+
+    @property
+    def rival(self) -> Row | None:
+        """The complete row with the best score on the test images among all methods but DQSS."""
+        return next((row for row in self.rows if row.method != METHOD and row.state == "complete"), None)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """DQSS against the best uniform pair at one bit-width.
+
+    Args:
+        gain: mean over the models where both are complete; None where there is none.
+        verdicts: model -> verdict; None where either side is not complete.
+    """
+
+    bits: str
+    gain: Gain | None
+    verdicts: dict[str, Verdict | None]
+
+    def count(self, verdict: Verdict) -> int:
+        """Return in how many models the verdict is this one."""
+        return sum(found == verdict for found in self.verdicts.values())
+
+    @property
+    def absent(self) -> list[str]:
+        """Models that cannot be judged."""
+        return [model for model, verdict in self.verdicts.items() if verdict is None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What may be ranked together: one suite, task, mode and protocol."""
+
+    suite: str
+    suite_version: int
+    task: str
+    mode: str
+    protocol: str
+    metric: MetricFacts | None
+    models: tuple[str, ...]
+    bits: tuple[str, ...]
+    seeds: tuple[int, ...]
+    records: tuple[Record, ...]
+    boards: tuple[Board, ...]
+    headlines: tuple[Headline, ...]
+
+
+def compare(records: Iterable[Record]) -> tuple[Comparison, ...]:
+    """Return every comparison that the records make, the largest first."""
+    groups: dict[tuple[str, str, str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.suite, record.task, record.mode, record.protocol), []).append(record)
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(_comparison(group) for _, group in ordered)
+
+
+def bits_order(bits: str) -> tuple[int, str]:
+    """Sort bit-widths by what they leave: fewest bits first, where the choice of algorithm matters most."""
+    return sum(int(digits) for digits in re.findall(r"[0-9]+", bits)), bits
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sort names as people do.
+
+    >>> sorted(["resnet20", "resnet8"], key=natural_order)
+    ['resnet8', 'resnet20']
+    """
+    return [(int(part) if part.isascii() and part.isdigit() else -1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def _comparison(records: list[Record]) -> Comparison:
+    models = tuple(sorted({record.model for record in records}, key=natural_order))
+    widths = tuple(sorted({record.bits for record in records}, key=bits_order))
+    seeds: dict[str, set[int | None]] = {}
+    for record in records:
+        seeds.setdefault(record.method, set()).add(record.seed)
+    counts = {method: len(found) for method, found in seeds.items()}
+    # The whole grid, so that a cell without any record is seen to be missing.
+    boards = tuple(_board(model, bits, records, counts) for bits in widths for model in models)
+    first = records[0]
+    return Comparison(
+        suite=first.suite,
+        suite_version=first.suite_version,
+        task=first.task,
+        mode=first.mode,
+        protocol=first.protocol,
+        metric=next((record.metric for record in records if record.metric), None),
+        models=models,
+        bits=widths,
+        seeds=tuple(sorted({record.seed for record in records if record.seed is not None})),
+        records=tuple(records),
+        boards=boards,
+        headlines=tuple(_headline(bits, [board for board in boards if board.bits == bits]) for bits in widths),
+    )
+
+
+def _board(model: str, bits: str, records: list[Record], seeds: dict[str, int]) -> Board:
+    here = [record for record in records if (record.model, record.bits) == (model, bits)]
+    measured = [record.full_precision_score for record in here if record.full_precision_score is not None]
+    groups = {method: tuple(record for record in here if record.method == method) for method in seeds}
+    states = {method: _state(group, seeds[method]) for method, group in groups.items()}
+    means = {
+        method: mean_score(ok)
+        for method, group in groups.items()
+        if (ok := [record for record in group if record.status == "ok"])
+    }
+    complete = [method for method, state in states.items() if state == "complete"]
+    leader = max(complete, key=lambda method: (means[method], method), default=None)
+
+    def row(method: str) -> Row:
+        group, ranked = groups[method], method in complete
+        gain = gain_over(group, groups[BASELINE]) if ranked and BASELINE in complete else None
+        rank: Literal["best", "tied"] | None = None
+        if ranked and leader is not None:
+            behind = gain_over(groups[leader], group)
+            rank = "best" if method == leader or behind.value == 0 else "tied" if behind.verdict == "tie" else None
+        score = means.get(method)
+        gap = _mean([_gap(record) for record in group])
+        return Row(method, states[method], group, seeds[method], score, gap, gain, rank)
+
+    rows = sorted((row(method) for method in groups), key=_row_order)
+    return Board(model, bits, (min(measured), max(measured)) if measured else None, tuple(rows))
+
+
+def _gap(record: Record) -> float | None:
+    if record.score is None or record.full_precision_score is None:
+        return None
+    return record.score - record.full_precision_score
+
+
+def _state(group: Sequence[Record], seeds: int) -> State:
+    statuses = [record.status for record in group]
+    done = statuses.count("ok")
+    if done:
+        return "complete" if done == seeds else "incomplete"
+    return "failed" if "failed" in statuses else "skipped" if statuses else "missing"
+
+
+def _row_order(row: Row) -> tuple[bool, float, str]:
+    if row.state != "complete" or row.score is None:
+        return True, 0.0, row.method
+    return False, -row.score, row.method
+
+
+def _headline(bits: str, boards: list[Board]) -> Headline:
+    pairs = []
+    for board in boards:
+        mine, theirs = board.row(METHOD), board.row(BASELINE)
+        if mine and theirs and mine.gain is not None:
+            pairs.append((mine.ok, theirs.ok))
+    verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}
+    return Headline(bits, mean_gain(pairs) if pairs else None, verdicts)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,122 @@
+"""Records as the board counts them: one per cell, each checked; what cannot be trusted is listed with its fault."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+
+from benchmarks.records import BadRecordError, Record, iterate_records, key_of
+
+# Outcomes are at best float32, so their mean meets the recorded score only to about this share of it.
+SCORE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a results folder holds.
+
+    Args:
+        records: those that belong together, one per cell, in the order of suite, model, bits, method and seed.
+        faults: one sentence per file that does not count, its path relative to the results folder.
+        superseded: number of records left out because their cell was run later under another definition.
+    """
+
+    records: tuple[Record, ...]
+    faults: tuple[str, ...]
+    superseded: int
+
+
+def load(results: Path) -> Loaded:
+    """Read every record under a results folder; a bad file becomes a fault, never an exception."""
+    found: list[Record] = []
+    faults: list[str] = []
+    for item in iterate_records(results):
+        if isinstance(item, BadRecordError):
+            # The same records give the same page wherever they lie.
+            faults.append(str(item).replace(f"{results}{os.sep}", ""))
+        elif (fault := fault_of(item)) is not None:
+            faults.append(f"{item.suite}/{item.key}.json: {fault} Delete it; its cell runs again.")
+        else:
+            found.append(item)
+    newest = _newest(found)
+    return Loaded(newest, tuple(faults), len(found) - len(newest))
+
+
+def fault_of(record: Record) -> str | None:
+    """Return why a well-formed record cannot count, or None: its score must follow from its own outcomes."""
+    if record.status != "ok":
+        return None if record.reason else f"it is {record.status} without a reason."
+    if record.score is None or record.metric is None:
+        return "it is ok but has no score or no metric."
+    try:
+        scores = image_scores(record)
+    except ValueError as error:
+        return f"its outcomes cannot be unpacked ({error})."
+    if scores is None:
+        return None
+    mean = float(scores.mean())
+    # Written so that a mean that is not a number is a fault too.
+    if not abs(mean - record.score) <= SCORE_TOLERANCE * max(1.0, abs(record.score)):
+        return f"its score {record.score:g} is not the mean of its outcomes, {mean:g}."
+    return None
+
+
+def image_scores(record: Record) -> numpy.ndarray[Any, numpy.dtype[numpy.float64]] | None:
+    """Return (N,) one score per test image in the unit of the metric (a hit counts 100 %); None without outcomes.
+
+    Raises:
+        ValueError: the outcomes are damaged.
+    """
+    outcomes = record.outcomes
+    if outcomes is None:
+        return None
+    bits = outcomes.kind == "bits"
+    # Unpacking fills up what is missing, with zeros at best.
+    expected = -(-outcomes.count // 8) if bits else 4 * outcomes.count
+    if expected < 1 or len(base64.b64decode(outcomes.data, validate=True)) != expected:
+        raise ValueError(f"they are not of {outcomes.count} images")
+    return outcomes.unpack().astype(numpy.float64) * (100.0 if bits else 1.0)
+
+
+def candidates_of(record: Record, kind: Literal["weight", "activation"]) -> list[str]:
+    """Return the names of a cell's candidates in the order of its alpha; empty where its definition tells none."""
+    match record.definition.get("quantizers"):
+        case {**kinds}:
+            listed = kinds.get(kind)
+        case _:
+            return []
+    entries = listed if isinstance(listed, list) else []
+    return [str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry]
+
+
+def subject_of(record: Record) -> str:
+    """Return the hash of what a record has in common with all it may be compared with: data, checkpoint, protocol."""
+    return _hash_without(record, "method", "quantizers", "seed")
+
+
+def _newest(records: list[Record]) -> tuple[Record, ...]:
+    """Return the records that belong together: of what was run under several definitions, the one run last."""
+    ordered = sorted(records, key=lambda record: (record.started, record.key))
+    version: dict[str, int] = {}
+    for record in ordered:
+        version[record.suite] = max(record.suite_version, version.get(record.suite, record.suite_version))
+    ordered = [record for record in ordered if record.suite_version == version[record.suite]]
+    subject = {_board(record): subject_of(record) for record in ordered}
+    ordered = [record for record in ordered if subject[_board(record)] == subject_of(record)]
+    # A mean over seeds of different options would mean nothing.
+    variant = {(*_board(record), record.method): _hash_without(record, "seed") for record in ordered}
+    ordered = [r for r in ordered if variant[(*_board(r), r.method)] == _hash_without(r, "seed")]
+    return tuple(sorted(ordered, key=lambda r: (*_board(r), r.method, -1 if r.seed is None else r.seed, r.key)))
+
+
+def _board(record: Record) -> tuple[str, ...]:
+    return (record.suite, record.task, record.mode, record.protocol, record.model, record.bits)
+
+
+def _hash_without(record: Record, *names: str) -> str:
+    return key_of({name: value for name, value in record.definition.items() if name not in names})

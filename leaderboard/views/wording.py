@@ -1,0 +1,108 @@
+"""How numbers, sentences and commands are written on every page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.records import Record
+from leaderboard.statistics import Interval, Verdict
+
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+VERDICTS: dict[Verdict | None, str] = {
+    "win": "win",
+    "tie": "tie",
+    "loss": "loss",
+    "open": "no interval",
+    None: "not complete",
+}
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number with fixed digits; an en dash for None.
+
+    >>> number(16384, 0), number(91.5), number(-0.001)
+    ('16,384', '91.50', '0.00')
+    """
+    if value is None:
+        return NOTHING
+    text = f"{value:,.{digits}f}"
+    if text.startswith("-"):
+        return text[1:] if float(text.replace(",", "")) == 0 else MINUS + text[1:]
+    return text
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a difference, its sign always shown unless it is zero as written.
+
+    >>> signed(1.204), signed(-0.001)
+    ('+1.20', '0.00')
+    """
+    text = number(value, digits)
+    if value is None or text.startswith(MINUS) or float(text.replace(",", "")) == 0:
+        return text
+    return f"+{text}"
+
+
+def interval(value: Interval | None) -> str:
+    """Return both ends of an interval.
+
+    >>> interval(Interval(0.5, 1.25))
+    '+0.50 to +1.25'
+    """
+    return "no interval" if value is None else f"{signed(value.low)} to {signed(value.high)}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a time with about three digits.
+
+    >>> seconds(0.0421), seconds(7.25), seconds(128.4)
+    ('0.04', '7.2', '128')
+    """
+    if value is None:
+        return NOTHING
+    return number(value, 2 if value < 1 else 1 if value < 100 else 0)
+
+
+def listed(names: Sequence[object]) -> str:
+    """Return names as in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed([0])
+    ('a, b and c', '0')
+    """
+    texts = [str(name) for name in names]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "seed"), counted(10000, "image"), counted(2, "loss", "losses")
+    ('1 seed', '10,000 images', '2 losses')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def command(record: Record) -> str:
+    """Return the shell command that repeats a record's cell, into a new folder: a finished cell is not run twice."""
+    only = f"model={record.model},bits={record.bits},method={record.method}"
+    words = ["dqss-bench", "run", record.suite, "--only", only]
+    if record.seed is not None:
+        words += ["--seeds", str(record.seed)]
+    return shlex.join([*words, "--out", "again"])
+
+
+def protocol_words(record: Record) -> str:
+    """Return what a record's protocol fixes, as its definition tells; empty where it tells nothing."""
+    match record.definition.get("protocol"):
+        case {"first_last_bits": ends, "weight": {**weight}, "activation": {**activation}}:
+            schemes = f"weights {_scheme(weight)}; activations {_scheme(activation)}"
+            return f"{schemes}; first and last layer {'like all others' if ends is None else f'at {ends} bits'}"
+        case _:
+            return ""
+
+
+def _scheme(scheme: dict[Any, Any]) -> str:
+    return f"{'symmetric' if scheme.get('symmetric') else 'affine'} {scheme.get('granularity')}"

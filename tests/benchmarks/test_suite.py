@@ -1,0 +1,345 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.checkpoints
+import benchmarks.datasets
+from benchmarks.models import MODELS
+from benchmarks.records import key_of
+from benchmarks.suite import (
+    Cell,
+    Inventory,
+    Lookup,
+    SuiteError,
+    cells_of,
+    find_suite,
+    load_suite,
+    parse_only,
+    parse_seeds,
+    select,
+    shipped_suites,
+)
+from benchmarks.tasks import TASKS
+from dqss.quantizers import QUANTIZERS
+from dqss.registry import Entry
+from dqss.search import SEARCHES
+from dqss.spec import Protocol
+
+TEXT = """\
+suite: mine
+version: 1
+task: fashion-mnist
+models: [resnet8, resnet20]
+bits: [W8A8, W4A4]
+protocol: all-layers
+seeds: [0, 1]
+ptq:
+  quantizers: {weight: [minmax, mse], activation: [minmax, mse, kl]}
+  methods: [uniform, best-uniform, random]
+"""
+
+
+@pytest.fixture(autouse=True)
+def everything_is_here(monkeypatch):
+    monkeypatch.setattr(Inventory, "data", lambda self, task: Lookup(f"data of {task}", None))
+    monkeypatch.setattr(Inventory, "checkpoint", lambda self, model, task: Lookup(f"{model} for {task}", None))
+
+
+@pytest.fixture
+def cells(tmp_path):
+    def build(text: str = TEXT, name: str = "suite.yaml", seeds: list[int] | None = None) -> list[Cell]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return cells_of(load_suite(path), seeds)
+
+    return build
+
+
+def keys_of(cells: list[Cell]) -> list[str]:
+    return [cell.key for cell in cells]
+
+
+def test_cells_come_by_model_then_bits_then_method_then_seed(cells):
+    methods = ["uniform-minmax None", "uniform-mse None", "best-uniform None", "random 0", "random 1"]
+    expected = [f"{m} {b} {r}" for m in ("resnet8", "resnet20") for b in ("W8A8", "W4A4") for r in methods]
+    assert [f"{c.model} {c.bits} {c.method} {c.seed}" for c in cells()] == expected
+    assert len(set(keys_of(cells()))) == len(expected)
+
+
+def test_given_seeds_replace_those_of_the_suite_and_leave_deterministic_cells_alone(cells):
+    built = cells(seeds=[7])
+    assert {c.seed for c in built if c.method == "random"} == {7}
+    assert [c.key for c in built if c.seed is None] == [c.key for c in cells() if c.seed is None]
+
+
+def test_a_uniform_cell_has_its_quantizer_as_only_candidate(cells):
+    cell = next(c for c in cells() if c.method == "uniform-mse")
+    assert cell.search == "uniform"
+    assert cell.weight_quantizers == cell.activation_quantizers == ("mse",)
+    named = cells(TEXT.replace("[uniform, best-uniform, random]", "[uniform-mse]"))
+    assert named[0].key == cell.key
+
+
+def test_the_definition_of_a_cell(cells):
+    cell = cells(TEXT.replace("random]", "random: {draws: 5}]"))[4]
+    assert cell.definition == {
+        "suite_version": 1,
+        "task": {
+            "name": "fashion-mnist",
+            "version": TASKS.entry("fashion-mnist").version,
+            "data": "data of fashion-mnist",
+        },
+        "model": {
+            "name": "resnet8",
+            "version": MODELS.entry("resnet8").version,
+            "checkpoint": "resnet8 for fashion-mnist",
+        },
+        "bits": "W8A8",
+        "mode": "ptq",
+        "protocol": {
+            "first_last_bits": None,
+            "weight": {"symmetric": True, "granularity": "per-tensor"},
+            "activation": {"symmetric": False, "granularity": "per-tensor"},
+        },
+        "method": {"name": "random", "version": SEARCHES.entry("random").version, "options": {"draws": 5}},
+        "quantizers": {
+            "weight": [{"name": name, "version": QUANTIZERS.entry(name).version} for name in ("minmax", "mse")],
+            "activation": [{"name": n, "version": QUANTIZERS.entry(n).version} for n in ("minmax", "mse", "kl")],
+        },
+        "seed": 1,
+    }
+    assert json.loads(json.dumps(cell.definition)) == cell.definition
+    assert cell.key == key_of(cell.definition)
+    assert cell.protocol_definition == Protocol()
+
+
+def test_the_key_of_a_definition_never_changes():
+    definition = {"bits": "W4A8", "method": {"options": {"rate": 0.5}, "name": "dqss"}, "seed": None, "data": "\u00e9"}
+    # sha256sum of {"bits":"W4A8","data":"\u00e9","method":{"name":"dqss","options":{"rate":0.5}},"seed":null}
+    assert key_of(definition) == "bf1df3761e762b0dd8f488a8850bb426b8b05176c320129d79593b7816774658"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version: 1", "version: 2"),
+        ("all-layers", "academic"),
+        ("all-layers", "{weight: {granularity: per-channel}}"),
+        ("[resnet8, resnet20]", "[mobilenetv2-small]"),
+        ("[W8A8, W4A4]", "[W4A8]"),
+    ],
+)
+def test_what_matters_to_all_cells_changes_every_key(old, new, cells):
+    assert set(keys_of(cells())).isdisjoint(keys_of(cells(TEXT.replace(old, new))))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seeds: [0, 1]", "seeds: [2]"),
+        ("random]", "random: {draws: 7}]"),
+        ("weight: [minmax, mse]", "weight: [mse, minmax]"),
+        ("activation: [minmax, mse, kl]", "activation: [minmax, mse]"),
+    ],
+)
+def test_what_matters_to_searches_changes_their_keys_and_no_uniform_one(old, new, cells):
+    before, after = cells(), cells(TEXT.replace(old, new))
+    searched = [{c.key for c in some if c.method == "random"} for some in (before, after)]
+    uniform = [{c.key for c in some if c.search == "uniform"} for some in (before, after)]
+    assert searched[0].isdisjoint(searched[1])
+    assert uniform[0] == uniform[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "changed"),
+    [
+        (TASKS, "fashion-mnist", lambda cell: True),
+        (MODELS, "resnet8", lambda cell: cell.model == "resnet8"),
+        (SEARCHES, "random", lambda cell: cell.method == "random"),
+        (QUANTIZERS, "mse", lambda cell: cell.method != "uniform-minmax"),
+    ],
+    ids=["task", "model", "search", "quantizer"],
+)
+def test_a_raised_version_changes_the_keys_of_the_cells_that_use_it(table, name, changed, cells, monkeypatch):
+    before = cells()
+    old_keys = keys_of(before)
+    monkeypatch.setitem(table.table, name, Entry(table.entry(name).location, table.entry(name).version + 1))
+    assert [old != new for old, new in zip(old_keys, keys_of(cells()), strict=True)] == [changed(c) for c in before]
+
+
+@pytest.mark.parametrize("what", ["data", "checkpoint"])
+def test_other_data_or_weights_change_every_key(what, cells, monkeypatch):
+    before = keys_of(cells())
+    monkeypatch.setattr(Inventory, what, lambda self, *names: Lookup("other", None))
+    assert set(before).isdisjoint(keys_of(cells()))
+
+
+def test_neither_place_nor_name_nor_layout_of_the_file_changes_a_key(cells):
+    relaid = """\
+# other order, other style, other words for the same
+ptq:
+    methods:
+    - 'uniform'
+    - best-uniform
+    - "random"
+    quantizers:
+        activation: [minmax,
+                     mse, kl]
+        weight: [minmax, mse]
+seeds: [0x0, 1]
+protocol: {first_last_bits: null, activation: {symmetric: no}}
+bits: ["W8A8", W4A4]
+models:
+- resnet8
+- resnet20
+task: fashion-mnist
+version: 1
+suite: theirs
+"""
+    assert keys_of(cells()) == keys_of(cells(relaid, name="elsewhere/other.yml"))
+
+
+def test_ten_thousand_cells_look_up_each_thing_once(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    asked = []
+
+    def digest(task):
+        asked.append(task)
+        return "d"
+
+    def checkpoint(model, task):
+        asked.append(model)
+        return benchmarks.checkpoints.Checkpoint(Path("weights"), "c", {})
+
+    monkeypatch.setattr(benchmarks.datasets, "check_embedded", lambda task: None)
+    monkeypatch.setattr(benchmarks.datasets, "embedded_digest", digest)
+    monkeypatch.setattr(benchmarks.checkpoints, "find_checkpoint", checkpoint)
+    (tmp_path / "suite.yaml").write_text(TEXT.replace("[0, 1]", str(list(range(2500)))))
+    built = cells_of(load_suite(tmp_path / "suite.yaml"))
+    assert len(set(keys_of(built))) == len(built) > 10_000
+    assert [cell for cell in built if cell.skip_reason] == []
+    assert sorted(asked) == ["fashion-mnist", "resnet20", "resnet8"]
+
+
+def test_a_cell_without_data_or_checkpoint_says_so_and_has_another_key(cells, monkeypatch):
+    whole = cells()[0]
+    assert whole.skip_reason is None
+    assert whole.definition["model"]["checkpoint"] is not None
+    monkeypatch.undo()
+
+    def no_checkpoint(model, task):
+        raise benchmarks.checkpoints.MissingCheckpointError(f"train {model}")
+
+    def no_data(task):
+        raise benchmarks.datasets.MissingDataError(f"fetch {task}")
+
+    monkeypatch.setattr(benchmarks.checkpoints, "find_checkpoint", no_checkpoint)
+    monkeypatch.setattr(benchmarks.datasets, "check_embedded", lambda task: None)
+    monkeypatch.setattr(benchmarks.datasets, "embedded_digest", lambda task: "d")
+    without_weights = cells()[0]
+    assert without_weights.skip_reason == "train resnet8"
+    assert without_weights.definition["model"]["checkpoint"] is None
+    monkeypatch.setattr(benchmarks.datasets, "check_embedded", no_data)
+    without_data = cells()[0]
+    assert without_data.skip_reason == "fetch fashion-mnist"
+    assert without_data.definition["task"]["data"] is None
+    assert len({whole.key, without_weights.key, without_data.key}) == 3
+
+
+def test_only_picks_cells_that_fit_every_key(cells):
+    chosen = select(cells(), parse_only("model=resnet8, bits=W4A4,method=uniform,method=random,seed=none,seed=1"))
+    assert [(c.model, c.bits, c.method, c.seed) for c in chosen] == [
+        ("resnet8", "W4A4", "uniform-minmax", None),
+        ("resnet8", "W4A4", "uniform-mse", None),
+        ("resnet8", "W4A4", "random", 1),
+    ]
+    assert select(cells(), {"method": ["uniform-mse"], "mode": ["ptq"], "protocol": ["all-layers"]}) == [
+        c for c in cells() if c.method == "uniform-mse"
+    ]
+    assert select(cells(), {}) == cells()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model=resnet9", "--only: no cell has model=resnet9. Did you mean 'resnet8'?"),
+        ("bits=W2A2,model=resnet8", "--only: no cell has bits=W2A2. Allowed: W4A4, W8A8."),
+        ("seed=5", "--only: no cell has seed=5. Allowed: 0, 1, none."),
+        (
+            "method=x",
+            "--only: no cell has method=x. Allowed: best-uniform, random, uniform, uniform-minmax, uniform-mse.",
+        ),
+        ("method=uniform,seed=1", "--only: no cell has all of method=uniform, seed=1. Leave one out."),
+        ("modell=resnet8", "--only: unknown key 'modell'. Did you mean 'model'?"),
+        ("task=x", "--only: unknown key 'task'. Allowed: bits, method, mode, model, protocol, seed."),
+        ("", "--only: '' is not key=value. Keys: model, bits, method, mode, seed, protocol."),
+        ("model=", "--only: 'model=' is not key=value. Keys: model, bits, method, mode, seed, protocol."),
+        (
+            "model=resnet8,resnet20",
+            "--only: 'resnet20' is not key=value. For an alternative write model=resnet20. "
+            "Keys: model, bits, method, mode, seed, protocol.",
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_ends_in_one_message(text, message, cells):
+    with pytest.raises(SuiteError) as caught:
+        select(cells(), parse_only(text))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "--seeds: '' is not a seed. Give 0 to 4294967295, for example 0,1,2."),
+        ("0,-1", "--seeds: '-1' is not a seed. Give 0 to 4294967295, for example 0,1,2."),
+        ("0-3", "--seeds: '0-3' is not a seed. Give 0 to 4294967295, for example 0,1,2."),
+        ("4294967296", "--seeds: '4294967296' is not a seed. Give 0 to 4294967295, for example 0,1,2."),
+        ("1,01", "--seeds: 1 stands twice. Delete one."),
+    ],
+)
+def test_seeds_that_are_none_end_in_one_message(text, message):
+    with pytest.raises(SuiteError) as caught:
+        parse_seeds(text)
+    assert str(caught.value) == message
+
+
+def test_a_shipped_suite_is_found_by_its_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_suite(find_suite("classification")).suite == "classification"
+
+
+def test_a_file_is_found_by_its_path_even_with_the_name_of_a_shipped_suite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("classification").write_text(TEXT)
+    assert load_suite(find_suite("./classification")).suite == "mine"
+    assert find_suite("classification") == shipped_suites()["classification"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("clasification", "Did you mean 'classification'?"),
+        ("suites/quikstart.yaml", "Did you mean 'quickstart'?"),
+        ("", "Allowed: classification, quickstart."),
+        ("a\0b", "Allowed: classification, quickstart."),
+        ("x" * 5000, "Allowed: classification, quickstart."),
+    ],
+)
+def test_a_suite_that_is_nowhere_ends_in_one_message(name, hint):
+    with pytest.raises(SuiteError, match="neither a file nor a shipped suite") as caught:
+        find_suite(name)
+    assert hint in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_suite_is_validated_and_its_keys_known_without_torch():
+    program = (
+        "import sys; from benchmarks.suite import *; cells = cells_of(load_suite(find_suite('classification')));"
+        "known = [(cell.key, cell.skip_reason) for cell in cells]; sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)

@@ -1,0 +1,139 @@
+"""Rows, ranks and headlines: nothing that is not complete wins, nothing crosses protocols."""
+
+from __future__ import annotations
+
+import pytest
+
+from leaderboard.boards import compare
+
+GOOD, FAIR, POOR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20, [1] * 60 + [0] * 40
+
+
+def board_of(records, model="resnet8", bits="W4A4"):
+    (comparison,) = compare(records)
+    return next(board for board in comparison.boards if (board.model, board.bits) == (model, bits))
+
+
+def test_a_board_has_scores_gaps_and_gains_that_were_worked_out_by_hand(record):
+    board = board_of(
+        [
+            record("uniform-mse", POOR),
+            record("best-uniform", FAIR),
+            record("dqss", GOOD, seed=0),
+            record("dqss", FAIR, seed=1),
+        ]
+    )
+    assert [(row.method, row.score, row.gap) for row in board.rows] == [
+        ("dqss", 85.0, -5.0),
+        ("best-uniform", 80.0, -10.0),
+        ("uniform-mse", 60.0, -30.0),
+    ]
+    assert [row.gain.value for row in board.rows] == [5.0, 0.0, -20.0]
+    assert board.rows[0].spread == (80.0, 90.0)
+    assert board.full_precision == (90.0, 90.0)
+    assert board.rival.method == "best-uniform"
+
+
+def test_a_search_that_loses_is_a_loss(record):
+    (comparison,) = compare([record("best-uniform", GOOD), record("dqss", POOR, seed=0)])
+    board = comparison.boards[0]
+    assert board.gain.verdict == "loss"
+    assert [row.method for row in board.rows] == ["best-uniform", "dqss"]
+    assert board.row("dqss").rank is None
+    assert comparison.headlines[0].count("loss") == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_a_seed_without_a_result_keeps_the_whole_method_from_winning(record, status):
+    board = board_of(
+        [
+            record("best-uniform", FAIR),
+            record("dqss", GOOD, seed=0),
+            record("dqss", None, seed=1, status=status, reason="no memory"),
+        ]
+    )
+    row = board.row("dqss")
+    assert row.state == "incomplete"
+    assert (row.gain, row.rank) == (None, None)
+    assert row.reasons == ((status, "no memory"),)
+    assert board.rows[0].method == "best-uniform"
+    assert board.rows[0].rank == "best"
+
+
+def test_a_seed_that_only_other_cells_have_is_missing(record):
+    records = [record("best-uniform", FAIR, bits=bits) for bits in ("W4A4", "W8A8")]
+    records += [record("dqss", GOOD, seed=0, bits=bits) for bits in ("W4A4", "W8A8")]
+    records += [record("dqss", GOOD, seed=1, bits="W8A8")]
+    assert board_of(records, bits="W4A4").row("dqss").state == "incomplete"
+    assert board_of(records, bits="W8A8").row("dqss").state == "complete"
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped", None])
+def test_without_the_bar_nobody_has_a_gain(record, status):
+    records = [record("dqss", GOOD, seed=0), record("best-uniform", FAIR, bits="W8A8")]
+    if status:
+        records.append(record("best-uniform", None, status=status, reason="it broke"))
+    board = board_of(records)
+    assert board.row("best-uniform").state == (status or "missing")
+    assert board.gain is None
+    assert board.rows[-1].method == "best-uniform"
+
+
+def test_cells_that_never_ran_are_on_the_board_of_every_model(record):
+    (comparison,) = compare(
+        [
+            record("best-uniform", FAIR, model="resnet8"),
+            record("dqss", GOOD, model="resnet8", seed=0),
+            record("best-uniform", FAIR, model="resnet20"),
+        ]
+    )
+    assert comparison.models == ("resnet8", "resnet20")
+    assert comparison.boards[1].row("dqss").state == "missing"
+    (headline,) = comparison.headlines
+    assert headline.absent == ["resnet20"]
+    assert headline.gain.value == 10.0
+    assert headline.count("win") == 1
+
+
+def test_protocols_tasks_modes_and_suites_are_never_ranked_together(record):
+    apart = [
+        record("dqss", GOOD),
+        record("best-uniform", FAIR, protocol="academic"),
+        record("best-uniform", FAIR, task="other"),
+        record("best-uniform", FAIR, mode="qat"),
+        record("best-uniform", FAIR, suite="quickstart"),
+    ]
+    comparisons = compare(apart)
+    assert len(comparisons) == 5
+    assert all(len(board.rows) == 1 and board.gain is None for c in comparisons for board in c.boards)
+
+
+def test_methods_that_the_images_do_not_tell_apart_share_the_best_rank(record):
+    nearly = [*GOOD[1:], 1]
+    nearly[5] = nearly[6] = 0
+    board = board_of([record("best-uniform", nearly), record("dqss", GOOD), record("random", POOR)])
+    assert [(row.method, row.rank) for row in board.rows] == [
+        ("dqss", "best"),
+        ("best-uniform", "tied"),
+        ("random", None),
+    ]
+
+
+def test_the_strongest_rival_may_be_stronger_than_the_bar(record):
+    board = board_of([record("best-uniform", FAIR), record("uniform-mse", GOOD), record("dqss", FAIR, seed=0)])
+    assert board.rival.method == "uniform-mse"
+    assert board.row("uniform-mse").rank == "best"
+
+
+def test_narrow_bits_come_first_and_models_in_the_order_people_count(record):
+    names = [(model, bits) for model in ("resnet20", "resnet8") for bits in ("W8A8", "W4A4", "W4A8")]
+    (comparison,) = compare([record("dqss", GOOD, model=model, bits=bits) for model, bits in names])
+    assert comparison.bits == ("W4A4", "W4A8", "W8A8")
+    assert comparison.models == ("resnet8", "resnet20")
+
+
+def test_a_uniform_strategy_tells_its_pair_and_a_mixed_one_none(record):
+    same, mixed = {"a": ("mse", "kl"), "b": ("mse", "kl")}, {"a": ("mse", "kl"), "b": ("mse", "mse")}
+    board = board_of([record("best-uniform", FAIR, strategy=same), record("dqss", GOOD, strategy=mixed)])
+    assert board.row("best-uniform").pair == ("mse", "kl")
+    assert board.row("dqss").pair is None

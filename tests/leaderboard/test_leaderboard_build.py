@@ -1,0 +1,213 @@
+"""The site as a browser gets it: parsed, not searched by eye."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from leaderboard.build import BoardError, build_site
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x'"
+GOOD, FAIR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20
+CHOICES = {"stem.conv": ("mse", "minmax"), "fc": ("minmax", "mse")}
+
+
+class Reader(HTMLParser):
+    """Collects the elements with their attributes, and the text, of a page; checks that elements nest."""
+
+    VOID = frozenset({"meta", "col", "link", "br", "img"})
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(page.read_text())
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def site_of(results: Path) -> dict[str, Path]:
+    index = build_site(results, results / "site")
+    return {path.relative_to(index.parent).as_posix(): path for path in sorted(index.parent.rglob("*.html"))}
+
+
+@pytest.fixture
+def results(tmp_path, cell):
+    for suite in ("classification", "quickstart"):
+        cell("best-uniform", FAIR, suite=suite, strategy={"stem.conv": ("mse", "mse"), "fc": ("mse", "mse")})
+        cell("uniform-minmax", None, suite=suite, status="failed", reason=HOSTILE)
+        for seed in (0, 1):
+            cell("dqss", GOOD, suite=suite, seed=seed, strategy=CHOICES, alpha=[0.25, 0.75])
+    cell("dqss", GOOD, suite="classification", model=HOSTILE, bits="W4A8", protocol="../" + HOSTILE, strategy=CHOICES)
+    return tmp_path
+
+
+def test_the_first_page_shows_the_gain_with_n_seeds_protocol_and_what_the_interval_is(results):
+    words = Reader(build_site(results, results / "site")).words()
+    assert "+10.00 points" in words
+    assert "n = 100 test images" in words
+    assert "seeds 0 and 1" in words
+    assert "Protocol all-layers: weights symmetric per-tensor; activations affine per-tensor" in words
+    assert "Paired bootstrap over the test images (10,000 resamples" in words
+    assert "Suite classification: fashion-mnist, PTQ, protocol all-layers Suite version 1." in words
+    assert "Suite quickstart: fashion-mnist" in words
+
+
+def test_a_loss_is_said_to_be_one(tmp_path, cell):
+    cell("best-uniform", GOOD)
+    cell("dqss", FAIR, seed=0)
+    words = Reader(build_site(tmp_path, tmp_path / "site")).words()
+    assert "DQSS loses to the best uniform pair: \N{MINUS SIGN}10.00 points." in words
+    assert "0 wins, 0 ties, 1 loss in 1 model" in words
+
+
+def test_a_stronger_rival_than_the_bar_is_named(tmp_path, cell):
+    cell("best-uniform", FAIR)
+    cell("dqss", FAIR, seed=0)
+    cell("uniform-minmax", GOOD)
+    words = Reader(build_site(tmp_path, tmp_path / "site")).words()
+    assert "The strongest rival, uniform-minmax, scores +10.00 points higher." in words
+
+
+def test_dqss_that_failed_wins_nothing_and_says_why(tmp_path, cell):
+    cell("best-uniform", FAIR)
+    cell("dqss", None, seed=0, status="failed", reason="it ran out of memory")
+    words = Reader(build_site(tmp_path, tmp_path / "site")).words()
+    assert "DQSS has no complete result here (failed), so it wins nothing." in words
+    assert "failed: it ran out of memory" in words
+    assert "Not judged, not complete: resnet8" in words
+
+
+def test_hostile_words_are_text_on_every_page_and_never_leave_the_site(results):
+    pages = site_of(results)
+    assert {path.parent.name for path in pages.values()} == {"site", "strategies"}
+    for path in pages.values():
+        reader = Reader(path)
+        assert not {"script", "img", "iframe", "link", "object"} & {tag for tag, _ in reader.elements}
+        assert not any(name.startswith("on") or name == "style" for _, found in reader.elements for name in found)
+    assert f"failed: {HOSTILE}" in Reader(pages["index.html"]).words()
+
+
+def test_the_site_loads_nothing_and_allows_only_its_own_style(results):
+    for path in site_of(results).values():
+        text = path.read_text()
+        reader = Reader(path)
+        policy = next(found["content"] for tag, found in reader.elements if found.get("http-equiv"))
+        style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+        assert style is not None
+        digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+        assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        assert not re.search(r"url\(|@import|https?:", style[1])
+        for _, found in reader.elements:
+            assert not {"src", "srcset", "data", "action", "xlink:href"} & set(found)
+
+
+def test_every_link_leads_to_an_anchor_that_is_there(results):
+    pages = site_of(results)
+    anchors = {path.resolve(): [found.get("id") for _, found in Reader(path).elements] for path in pages.values()}
+    for path, ids in anchors.items():
+        known = [one for one in ids if one]
+        assert len(known) == len(set(known))
+        for _, found in Reader(path).elements:
+            if "href" in found:
+                target, _, anchor = str(found["href"]).partition("#")
+                there = (path.parent / target).resolve() if target else path
+                assert there in anchors
+                assert not anchor or anchor in anchors[there]
+
+
+def test_tables_have_captions_and_scoped_headers(results):
+    for path in site_of(results).values():
+        tags = [tag for tag, _ in Reader(path).elements]
+        assert tags.count("table") == tags.count("caption")
+        assert all("scope" in found for tag, found in Reader(path).elements if tag == "th")
+
+
+def test_the_strategy_page_marks_what_was_chosen_and_how_sure_alpha_is(results):
+    pages = site_of(results)
+    path = next(pages[name] for name in pages if name.startswith("strategies/quickstart-"))
+    cells = [str(found["class"]) for tag, found in Reader(path).elements if tag == "td" and "heat" in str(found)]
+    # Candidates are minmax and mse with alpha 0.25 and 0.75: per seed stem.conv took (mse, minmax), fc (minmax, mse).
+    one_seed = ["heat heat-2", "heat heat-8 chosen", "heat heat-2 chosen", "heat heat-8"]
+    one_seed += ["heat heat-2 chosen", "heat heat-8", "heat heat-2", "heat heat-8 chosen"]
+    assert cells == one_seed * 2
+    assert "All runs chose the same pair in 2 of 2 layers" in Reader(path).words()
+    assert "17.2" in Reader(path).words()
+
+
+def test_the_command_of_a_cell_is_quoted_for_the_shell(results):
+    words = Reader(site_of(results)["cells.html"]).text
+    assert "dqss-bench run quickstart --only model=resnet8,bits=W4A4,method=dqss --seeds 1 --out again" in words
+    assert "--only 'model=<script>" in words
+
+
+def test_the_same_records_give_the_same_bytes_wherever_they_lie(results, tmp_path_factory):
+    bad = next((results / "quickstart").glob("*.json"))
+    bad.write_text("{}")
+    first = {name: path.read_bytes() for name, path in site_of(results).items()}
+    moved = tmp_path_factory.mktemp("elsewhere") / "moved"
+    results.rename(moved)
+    again = {name: path.read_bytes() for name, path in site_of(moved).items()}
+    moved.rename(results)
+    assert first == again
+    assert b"1 file</a> among the results cannot be trusted" in first["index.html"]
+    assert f"quickstart/{bad.name}: not a record".encode() in first["index.html"]
+
+
+def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results):
+    before = site_of(results)
+    (results / "site" / "strategies" / "mine.html").write_text("<p>a page of somebody else</p>")
+    for path in (results / "quickstart").glob("*.json"):
+        path.unlink()
+    after = site_of(results)
+    assert any(name.startswith("strategies/quickstart-") for name in before)
+    assert not any(name.startswith("strategies/quickstart-") for name in after)
+    assert "strategies/mine.html" in after
+
+
+def test_without_records_the_message_says_what_to_do(tmp_path, cell):
+    with pytest.raises(BoardError, match=r"no folder .* Run a suite first: dqss-bench run quickstart --out"):
+        build_site(tmp_path / "none", tmp_path / "site")
+    with pytest.raises(BoardError, match="no readable record"):
+        build_site(tmp_path, tmp_path / "site")
+    path = cell("dqss", GOOD)
+    path.write_text("broken")
+    with pytest.raises(BoardError, match=rf"Files that do not count:\n  demo/{path.name}"):
+        build_site(tmp_path, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_results_folder_of_failures_alone_still_makes_a_page(tmp_path, cell):
+    cell("best-uniform", None, status="skipped", reason="no data")
+    cell("dqss", None, status="skipped", reason="no data")
+    assert "skipped: no data" in Reader(build_site(tmp_path, tmp_path / "site")).words()
+
+
+def test_the_leaderboard_needs_no_torch():
+    code = "import sys, leaderboard.build; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

@@ -1,0 +1,88 @@
+"""Which records count, and how the others are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from leaderboard.load import load
+
+
+def test_a_folder_of_two_suites_is_read_whole(tmp_path, cell):
+    cell("dqss", [1, 1], suite="classification", seed=0)
+    cell("dqss", [1, 0], suite="quickstart", seed=0)
+    loaded = load(tmp_path)
+    assert [record.suite for record in loaded.records] == ["classification", "quickstart"]
+    assert loaded.faults == ()
+
+
+def test_a_truncated_file_is_listed_by_its_path_within_the_results(tmp_path, cell):
+    path = cell("dqss", [1, 1], seed=0)
+    path.write_text(path.read_text()[:100])
+    loaded = load(tmp_path)
+    assert loaded.records == ()
+    assert len(loaded.faults) == 1
+    assert loaded.faults[0].startswith(f"demo/{path.name}: ")
+    assert str(tmp_path) not in loaded.faults[0]
+
+
+def test_a_score_that_its_outcomes_do_not_give_is_a_fault(tmp_path, cell):
+    cell("dqss", [1, 0, 1, 0], score=99.0)
+    loaded = load(tmp_path)
+    assert loaded.records == ()
+    assert "its score 99 is not the mean of its outcomes, 50" in loaded.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"outcomes": {"kind": "bits", "count": 4, "data": "****"}}, "its outcomes"),
+        ({"outcomes": {"kind": "bits", "count": 4, "data": ""}}, "not of 4 images"),
+        ({"outcomes": {"kind": "bits", "count": 0, "data": ""}}, "not of 0 images"),
+        ({"outcomes": {"kind": "bits", "count": -8, "data": "0A=="}}, "not of -8 images"),
+        ({"outcomes": {"kind": "float32", "count": 4, "data": "AAAA"}}, "not of 4 images"),
+        ({"outcomes": {"kind": "float32", "count": 1, "data": "AADAfw=="}}, "its score 75 is not the mean"),
+        ({"metric": None}, "no score or no metric"),
+        ({"status": "failed", "reason": None}, "without a reason"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_a_fault_and_never_an_exception(tmp_path, cell, change, words):
+    path = cell("dqss", [1, 1, 0, 1])
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    loaded = load(tmp_path)
+    assert loaded.records == ()
+    assert words in loaded.faults[0]
+
+
+def test_float_outcomes_count_in_the_unit_of_their_metric(tmp_path, cell):
+    cell("dqss", [30.5, 31.5])
+    assert load(tmp_path).records[0].score == 31.0
+
+
+def test_of_one_cell_with_two_sets_of_options_the_later_run_counts(tmp_path, cell):
+    cell("dqss", [1, 0], seed=0, options={"steps": 10}, started="2026-01-01T00:00:00+00:00")
+    cell("dqss", [1, 0], seed=1, options={"steps": 10}, started="2026-01-01T00:00:01+00:00")
+    later = cell("dqss", [1, 1], seed=0, options={"steps": 20}, started="2026-01-02T00:00:00+00:00")
+    loaded = load(tmp_path)
+    assert [record.key for record in loaded.records] == [later.stem]
+    assert loaded.superseded == 2
+
+
+def test_records_of_another_checkpoint_do_not_stay_on_a_board(tmp_path, cell):
+    cell("best-uniform", [0, 0], checkpoint="old", started="2026-01-01T00:00:00+00:00")
+    cell("dqss", [1, 1], checkpoint="new", started="2026-01-02T00:00:00+00:00")
+    loaded = load(tmp_path)
+    assert [record.method for record in loaded.records] == ["dqss"]
+    assert loaded.superseded == 1
+
+
+def test_only_the_newest_version_of_a_suite_counts(tmp_path, cell):
+    cell("dqss", [1, 1], model="resnet8", suite_version=1, started="2026-01-03T00:00:00+00:00")
+    cell("dqss", [1, 0], model="resnet20", suite_version=2, started="2026-01-02T00:00:00+00:00")
+    assert [record.model for record in load(tmp_path).records] == ["resnet20"]
+
+
+def test_an_empty_folder_holds_nothing(tmp_path: Path):
+    assert load(tmp_path).records == ()

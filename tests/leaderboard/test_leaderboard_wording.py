@@ -1,0 +1,32 @@
+"""Signs and dashes that a reader sees."""
+
+from __future__ import annotations
+
+from leaderboard.statistics import Interval
+from leaderboard.views.base import slug
+from leaderboard.views.wording import interval, number, protocol_words, seconds, signed
+
+
+def test_minus_is_a_minus_sign_and_what_rounds_to_zero_has_none():
+    assert signed(-0.5) == "\N{MINUS SIGN}0.50"
+    assert number(-1234.56, 1) == "\N{MINUS SIGN}1,234.6"
+    assert signed(-0.004) == signed(0.004) == "0.00"
+    assert interval(Interval(-0.5, 1.25)) == "\N{MINUS SIGN}0.50 to +1.25"
+
+
+def test_nothing_is_a_dash():
+    assert number(None) == signed(None) == seconds(None) == "\N{EN DASH}"
+    assert interval(None) == "no interval"
+
+
+def test_a_slug_is_safe_and_tells_apart_what_looks_alike():
+    assert "/" not in slug("../../etc/passwd")
+    assert slug("a_b") != slug("a b")
+    assert slug("a", "b") != slug("a-b")
+
+
+def test_a_protocol_with_its_ends_at_eight_bits_says_so(record):
+    definition = record("dqss", [1]).definition
+    eight = {**definition, "protocol": {**definition["protocol"], "first_last_bits": 8}}
+    assert protocol_words(record("dqss", [1]).model_copy(update={"definition": eight})).endswith("at 8 bits")
+    assert protocol_words(record("dqss", [1]).model_copy(update={"definition": {"protocol": "odd"}})) == ""

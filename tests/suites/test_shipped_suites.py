@@ -1,0 +1,35 @@
+import pytest
+
+from benchmarks.suite import cells_of, load_suite, shipped_suites
+from dqss.quantizers import QUANTIZERS
+from dqss.search import SEARCHES
+
+METHODS = [
+    *(f"uniform-{quantizer}" for quantizer in QUANTIZERS),
+    *(search for search in SEARCHES if search != "uniform"),
+]
+
+
+def test_the_shipped_suites():
+    assert list(shipped_suites()) == ["classification", "quickstart"]
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_a_shipped_suite_is_sound_and_bears_its_file_name(name):
+    suite = load_suite(shipped_suites()[name])
+    assert suite.suite == name
+    assert suite.protocol.name == "all-layers"
+    assert suite.seeds == (0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "bits"),
+    [
+        ("classification", ["resnet8", "resnet20", "mobilenetv2-small"], ["W8A8", "W4A8", "W4A4"]),
+        ("quickstart", ["resnet8"], ["W4A4"]),
+    ],
+)
+def test_a_shipped_suite_compares_every_method_in_every_place(name, models, bits):
+    cells = cells_of(load_suite(shipped_suites()[name]))
+    expected = [(model, width, method) for model in models for width in bits for method in METHODS]
+    assert [(cell.model, cell.bits, cell.method) for cell in cells] == expected
