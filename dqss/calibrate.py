@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from dqss.functional import Qparams
+from dqss.functional import Qparams, fake_quantize
 from dqss.graph import Batch, Prepared, call
 
 BINS = 4096
@@ -87,12 +87,9 @@ class TensorSummary:
 
     def squared_error(self, qparams: Qparams) -> Tensor:
         """Return (C,), the sum of all values' squared distances to the grid, to the histogram's precision."""
-        spec = qparams.spec
         used = self.counts.any(0)
         centers = self.centers[:, used]
-        rounded = torch.fake_quantize_per_channel_affine(
-            centers, qparams.scale, qparams.zero_point, 0, spec.quant_min, spec.quant_max
-        )
+        rounded = fake_quantize(centers, replace(qparams, spec=replace(qparams.spec, channel_axis=0)))
         return (self.counts[:, used] * (rounded - centers).double().square()).sum(1)
 
     @property

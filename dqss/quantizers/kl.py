@@ -45,7 +45,7 @@ class Kl(Quantizer):
 
     def _bins_kept(self, histogram: Tensor, levels: int) -> int:
         histogram = histogram[: int(histogram.nonzero().max()) + 1]
-        # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary's limit.
+        # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
         if len(histogram) == 1:
             return 1
         histogram[0] = histogram[1]

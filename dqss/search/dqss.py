@@ -38,9 +38,9 @@ class Dqss(Search):
 
     steps: int = 200
     learning_rate: float = 0.1
-    relaxation: str = "softmax"
+    relaxation: str = "gumbel"
     warm: float = 1.0
-    cold: float = 0.02
+    cold: float = 0.1
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -96,6 +96,59 @@ def test_per_channel_equals_each_channel_alone():
         assert whole[:, channel].equal(fake_quantize(x[:, channel], alone))
 
 
+def on_and_beside_ties(qparams: Qparams) -> Tensor:
+    """Return (C, K): for each scale the ties of rounding, a float beside each, and values off the grid."""
+    codes = torch.arange(-300, 300) + 0.5
+    ties = codes * qparams.scale[:, None]
+    infinity = torch.tensor(torch.inf)
+    return torch.cat([ties, ties.nextafter(-infinity), ties.nextafter(infinity), 1e4 * ties, 0 * ties], dim=1)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_values_and_gradients_are_those_of_pytorchs_kernels_to_the_bit(symmetric, bits, axis):
+    spec = QuantSpec(bits, symmetric, axis)
+    generator = torch.Generator().manual_seed(bits)
+    ends = 0.1 + 5 * torch.rand(2, 1 if axis is None else 3, generator=generator)
+    qparams = qparams_from_range(-ends[0], ends[1], spec)
+    x = on_and_beside_ties(qparams)
+    if axis == 1:
+        x = x.t().contiguous()
+    limits = (spec.quant_min, spec.quant_max)
+
+    def kernel(x: Tensor) -> Tensor:
+        if axis is None:
+            return torch.fake_quantize_per_tensor_affine(x, qparams.scale[0], qparams.zero_point[0], *limits)
+        return torch.fake_quantize_per_channel_affine(x, qparams.scale, qparams.zero_point, axis, *limits)
+
+    upstream = torch.randn(x.shape, generator=generator)
+    outcomes = []
+    for function in (kernel, lambda x: fake_quantize(x, qparams)):
+        leaf = x.clone().requires_grad_()
+        output = function(leaf)
+        outcomes.append((output.detach(), torch.autograd.grad(output, leaf, upstream)[0]))
+    (expected, expected_gradient), (values, gradient) = outcomes
+    assert values.equal(expected)
+    assert gradient.equal(expected_gradient)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_values_far_off_the_grid_are_clipped_to_its_ends(axis):
+    qparams = Qparams(
+        torch.ones(1), torch.tensor([3], dtype=torch.int32), QuantSpec(4, symmetric=False, channel_axis=axis)
+    )
+    x = torch.tensor([[1e30, -1e30, torch.inf, -torch.inf, 1e19, -1e19]])
+    assert fake_quantize(x, qparams).tolist() == [[12, -3, 12, -3, 12, -3]]
+
+
+def test_the_input_stays_as_it_was_and_needs_no_gradient():
+    x = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    assert not fake_quantize(x, grid(-1.0, 1.0, QuantSpec(4, symmetric=False))).requires_grad
+    assert x.equal(before)
+
+
 @pytest.mark.parametrize("axis", [None, 0])
 def test_the_gradient_passes_on_the_grid_and_stops_where_it_clips(axis):
     spec = QuantSpec(2, symmetric=True, channel_axis=axis)

@@ -54,5 +54,5 @@ def test_a_loss_by_name_is_taken_whatever_the_target():
 
 
 def test_an_unknown_loss_is_an_error_that_says_which_there_are():
-    with pytest.raises(UnknownNameError, match="no output loss 'mae'. Did you mean 'mse'"):
+    with pytest.raises(UnknownNameError, match=r"no output loss 'mae'\. Did you mean 'mse'"):
         output_loss("mae", torch.zeros(4, 3))

@@ -17,6 +17,7 @@ from dqss.spec import PROTOCOLS, Bits, Protocol, Scheme
 from dqss.strategy import Choice, Strategy
 
 QUICK = Random(draws=4)
+CHEAP = ("minmax", "percentile")
 
 
 def mixed_strategy(bits: str, protocol: Protocol = PROTOCOLS["all-layers"]) -> Strategy:
@@ -68,7 +69,7 @@ def test_weights_at_eight_bits_are_near_full_precision_under_every_scheme(tiny, 
     assert (outputs(quantized, batches) - expected).norm() < 0.1 * expected.norm()
 
 
-@pytest.mark.parametrize("search", ["uniform", "best-uniform", QUICK, Dqss(steps=5)])
+@pytest.mark.parametrize("search", ["best-uniform", Dqss(steps=5)])
 def test_the_result_is_its_strategy_applied_bit_for_bit(tiny, batches, search):
     result = quantize_ptq(tiny, batches, bits="W3A4", search=search, protocol="academic")
     replayed = apply_strategy(tiny, Strategy.from_json(result.strategy.to_json()), batches)
@@ -80,7 +81,7 @@ def test_the_result_is_its_strategy_applied_bit_for_bit(tiny, batches, search):
 
 def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
     before, inputs = copy.deepcopy(tiny.state_dict()), copy.deepcopy(batches)
-    quantize_ptq(tiny, batches, search=QUICK)
+    quantize_ptq(tiny, batches, search=Dqss(steps=3), quantizers=CHEAP)
     assert all(before[name].equal(tensor) for name, tensor in tiny.state_dict().items())
     assert tiny.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in tiny.parameters())
@@ -89,20 +90,22 @@ def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
 
 @pytest.mark.parametrize("search", [QUICK, Dqss(steps=5)])
 def test_the_same_seed_gives_the_same_result(tiny, batches, search):
-    first, second = (quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3) for _ in range(2))
+    first, second = (
+        quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3, quantizers=CHEAP) for _ in range(2)
+    )
     assert first.strategy == second.strategy
     assert first.report == second.report
     assert outputs(first.model, batches).equal(outputs(second.model, batches))
 
 
 def test_another_seed_searches_elsewhere(tiny, batches):
-    curves = [quantize_ptq(tiny, batches, search=QUICK, seed=seed).report.found.curves for seed in (0, 1)]
-    assert curves[0] != curves[1]
+    first, second = [quantize_ptq(tiny, batches, search=QUICK, seed=seed, quantizers=CHEAP).report for seed in (0, 1)]
+    assert first.found.curves != second.found.curves
 
 
 def test_batches_may_come_from_a_generator(tiny, batches):
-    result = quantize_ptq(tiny, (batch for batch in batches), search=QUICK)
-    assert result.strategy == quantize_ptq(tiny, batches, search=QUICK).strategy
+    result = quantize_ptq(tiny, (batch for batch in batches), search=QUICK, quantizers=CHEAP)
+    assert result.report == quantize_ptq(tiny, batches, search=QUICK, quantizers=CHEAP).report
 
 
 def test_a_model_with_several_inputs_takes_sequences_of_them():
@@ -116,7 +119,7 @@ def test_a_model_with_several_inputs_takes_sequences_of_them():
 
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.randn(5, 2, generator=generator), torch.randn(5, 4, generator=generator)) for _ in range(2)]
-    result = quantize_ptq(Sum(), batches, search=QUICK)
+    result = quantize_ptq(Sum(), batches, search=QUICK, quantizers=CHEAP)
     assert result.model(*batches[0]).shape == (5, 3)
     assert result.report.forward_passes == 4 * 10
 
@@ -127,7 +130,7 @@ def test_only_the_named_quantizers_are_candidates(tiny, batches):
 
 
 def test_the_loss_asked_for_is_the_one_reported(tiny, batches):
-    result = quantize_ptq(tiny, batches, search="uniform", loss="mse")
+    result = quantize_ptq(tiny, batches, search="uniform", loss="mse", quantizers=CHEAP)
     expected, found = outputs(tiny.eval(), batches), outputs(result.model, batches)
     parts = [
         (e - f).square().mean().item() / e.var(correction=0).item() * len(e)
@@ -138,7 +141,7 @@ def test_the_loss_asked_for_is_the_one_reported(tiny, batches):
 
 def test_progress_is_reported(tiny, batches):
     stages = []
-    quantize_ptq(tiny, batches, search=QUICK, report=lambda *stage: stages.append(stage))
+    quantize_ptq(tiny, batches, search=QUICK, quantizers=CHEAP, report=lambda *stage: stages.append(stage))
     assert stages[:3] == [("calibration", done, 3) for done in (1, 2, 3)]
     assert stages[3:] == [("search", done, 4) for done in (1, 2, 3, 4)]
 
@@ -173,7 +176,7 @@ def test_an_untraceable_model_is_an_error(batches):
 def test_a_strategy_of_another_model_is_refused(tiny, batches):
     strategy = mixed_strategy("W4A4")
     choices = {"body" if name == "depthwise" else name: choice for name, choice in strategy.layers.items()}
-    with pytest.raises(ValueError, match="its layers are not the model's .differing: body, depthwise."):
+    with pytest.raises(ValueError, match=r"its layers are not the model's \(differing: body, depthwise\)"):
         apply_strategy(tiny, Strategy(choices, strategy.bits, strategy.protocol), batches)
 
 
@@ -186,7 +189,7 @@ def test_a_protocol_is_given_by_name_or_as_it_is():
 def test_one_problem_serves_many_searches(tiny, batches):
     prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits(3, 3))
     calibration = calibrate(prepared, batches, no_report)
-    quantizers = {name: QUANTIZERS.load(name)() for name in ("minmax", "mse")}
+    quantizers = {name: QUANTIZERS.load(name)() for name in CHEAP}
     problem = pose(prepared, calibration, batches, quantizers, quantizers, None)
     alone = QUICK.search(problem.fresh(5), no_report)
     Dqss(steps=5).search(problem.fresh(0), no_report)
