@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str, task: str) -> Checkpoint:
-    """Return the checkpoint of a model trained for a task: from $DQSS_CHECKPOINTS where it is there, else the shipped one.
+    """Return the checkpoint of a model trained for a task: from $DQSS_CHECKPOINTS if it is there, else the shipped one.
 
     Raises:
         MissingCheckpointError: there is none, or its two files do not belong together.

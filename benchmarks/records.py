@@ -203,7 +203,8 @@ def read_record(path: Path) -> Record:
         ) from error
     if record.schema_version != SCHEMA_VERSION:
         raise BadRecordError(
-            f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}. Delete it; its cell runs again."
+            f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}. "
+            "Delete it; its cell runs again."
         )
     if not record.key == key_of(record.definition) == path.stem:
         raise BadRecordError(f"{path}: its key does not fit its content. Delete it; its cell runs again.")

@@ -54,8 +54,8 @@ def fake_quantize(x: Tensor, qparams: Qparams) -> Tensor:
     """Return `x` rounded to the grid (ties to even), in float.
 
     The backward is the straight-through estimator: the gradient passes where `x` falls on the grid, and is 0 where it
-    is clipped (Jacob et al., CVPR 2018, section 3). Values and gradients are those of torch.fake_quantize_per_tensor_affine
-    and its per-channel sibling, whose kernels take ten times as long on a CPU.
+    is clipped (Jacob et al., CVPR 2018, section 3). Values and gradients are those of
+    torch.fake_quantize_per_tensor_affine and its per-channel sibling, whose kernels take ten times as long on a CPU.
 
     Args:
         x: any shape, of a floating type; where the spec names a channel axis, its size is C.
@@ -67,7 +67,7 @@ def fake_quantize(x: Tensor, qparams: Qparams) -> Tensor:
     scale = qparams.scale.view(shape).to(x.dtype)
     low = (spec.quant_min - qparams.zero_point).view(shape).to(x.dtype)
     high = (spec.quant_max - qparams.zero_point).view(shape).to(x.dtype)
-    result: Tensor = _FakeQuantize.apply(x, scale, low, high)
+    result: Tensor = _FakeQuantize.apply(x, scale, low, high)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -80,6 +80,6 @@ class _FakeQuantize(torch.autograd.Function):
         return steps.clamp_(low, high).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None, None

@@ -1,4 +1,4 @@
-"""Losses between a quantized model's outputs and the full-precision model's: what a search minimises, without labels."""
+"""Losses between a quantized model's outputs and the full-precision model's: what a search minimises, label-free."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OutputLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def mse(output: Tensor, target: Tensor) -> Tensor:
-    """Return the squared distance over the target's variance: 0 is perfect, 1 as bad as a constant.
+    """Return the squared distance over the target's mean square: 0 is perfect, 1 as bad as an output of zeros.
 
     Args:
         output: of the quantized model, any shape.
         target: of the full-precision model, the same shape.
     """
-    variance = target.var(correction=0).clamp(min=torch.finfo(target.dtype).tiny)
-    return (output - target).square().mean() / variance
+    power = target.square().mean().clamp(min=torch.finfo(target.dtype).tiny)
+    return (output - target).square().mean() / power
 
 
 def kl(output: Tensor, target: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ OUTPUT_LOSSES: dict[str, OutputLoss] = {"mse": mse, "kl": kl}
 
 
 def output_loss(name: str | None, target: Tensor) -> OutputLoss:
-    """Return the loss of that name; for None, `kl` where outputs are (B, K) with K > 1, that is class scores, else `mse`.
+    """Return the loss of that name; for None, `kl` where outputs are (B, K > 1), that is class scores, else `mse`.
 
     Raises:
         UnknownNameError: no such loss.

@@ -65,8 +65,8 @@ def quantize_ptq(
         seed: of the search; the same inputs with the same seed give the same result.
         protocol: a name of PROTOCOLS, or a Protocol.
         quantizers: names of `dqss-bench list quantizers`, the candidates for weights and for activations.
-        loss: `mse` or `kl` between the quantized and the full-precision outputs; None: `kl` where they are class scores,
-            (B, K), else `mse`.
+        loss: `mse` or `kl` between the quantized and the full-precision outputs; None: `kl` where they are class
+            scores, (B, K), else `mse`.
         report: called with (stage, done, total) as work goes on.
 
     Raises:
@@ -142,8 +142,13 @@ def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -
     """Return the prepared model with each layer quantized as the strategy says.
 
     Raises:
-        ValueError: the strategy's layers are not the model's.
+        ValueError: the strategy's layers, bits or protocol are not those of `prepared`.
     """
+    if (strategy.bits, strategy.protocol) != (prepared.bits, prepared.protocol):
+        raise ValueError(
+            f"strategy: it is for {strategy.bits} under {strategy.protocol}, the model is prepared for {prepared.bits} "
+            f"under {prepared.protocol}. Prepare the model as the strategy says."
+        )
     if set(strategy.layers) != set(prepared.layers):
         odd = sorted(set(strategy.layers) ^ set(prepared.layers))
         raise ValueError(

@@ -1,7 +1,7 @@
 """DQSS: differentiable search for the strategy, by gradient descent on alpha through the efficient convolution.
 
-Li, Yan, Chen, "Differentiable Search for Finding Optimal Quantization Strategy" (arXiv 2404.08010). The relaxation, its schedule and
-the search space are this project's own.
+Li, Yan, Chen, "Differentiable Search for Finding Optimal Quantization Strategy" (arXiv 2404.08010). The relaxation, its
+schedule and the search space are this project's own.
 """
 
 from __future__ import annotations

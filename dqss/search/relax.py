@@ -13,7 +13,7 @@ Relaxation = Callable[[Tensor, float, Generator], Tensor]
 
 
 def softmax(alpha: Tensor, temperature: float, generator: Generator) -> Tensor:
-    """Return softmax(alpha / temperature): as the temperature falls, one candidate per layer is left.
+    """Return the softmax of alpha / temperature: as the temperature falls, one candidate per layer is left.
 
     Liu, Simonyan, Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), equation 2, with annealing.
     """

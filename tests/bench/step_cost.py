@@ -1,7 +1,7 @@
 """Measure what a DQSS search step costs against a step with one fake quantizer per layer, and against the naive sum.
 
-All three run the same network on the same batch, forward and backward, and are timed in turns; the figure is the median of the
-ratios. Run it with `tox -e bench`.
+All three run the same network on the same batch, forward and backward, and are timed in turns; the figure is the median of
+the ratios. Run it with `tox -e bench`.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.bits}, batch {args.batch}, 8 + 8 candidates"
-    )
+    threads = torch.get_num_threads()
+    print(f"torch {torch.__version__}, {threads} threads, {args.bits}, batch {args.batch}, 8 + 8 candidates")
     worst = 0.0
     for model in args.models.split(","):
         worst = max(worst, measure(model, args.bits, args.batch, args.rounds))
@@ -118,10 +117,11 @@ def measure(model: str, bits: str, batch: int, rounds: int) -> float:
                 times[name].append(seconds(step))
     ratios = [d / s for d, s in zip(times["dqss"], times["single"], strict=True)]
     single, dqss = statistics.median(times["single"]), statistics.median(times["dqss"])
-    ratio = statistics.median(ratios)
+    ratio, naive = statistics.median(ratios), times["naive"][0]
     print(
-        f"{model:18} single {1e3 * single:7.1f} ms   dqss {1e3 * dqss:7.1f} ms   ratio {ratio:.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})   naive sum {1e3 * times['naive'][0]:8.1f} ms = {times['naive'][0] / dqss:.0f} x dqss"
+        f"{model:18} single {1e3 * single:7.1f} ms   dqss {1e3 * dqss:7.1f} ms   "
+        f"ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})   "
+        f"naive sum {1e3 * naive:8.1f} ms = {naive / dqss:.0f} x dqss"
     )
     return ratio
 

@@ -3,14 +3,14 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from dqss.functional import Qparams, fake_quantize, qparams_from_range
 from dqss.spec import QuantSpec
 
-PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
+PROPERTY = settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 specs = st.builds(QuantSpec, bits=st.integers(2, 8), symmetric=st.booleans())
 reals = st.floats(-1e6, 1e6, width=32)

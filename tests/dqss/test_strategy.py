@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dqss.spec import PROTOCOLS, Bits, Protocol, Scheme
@@ -29,7 +29,7 @@ EXAMPLE = Strategy(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies)
 def test_json_gives_back_the_strategy_and_the_order_of_its_layers(strategy):
     read = Strategy.from_json(strategy.to_json())
