@@ -70,6 +70,11 @@ class SearchProblem:
         """Return the same problem for another search: its own seed and cost, everything else shared."""
         return replace(self, seed=seed, cost=Cost())
 
+    def part(self, batches: int) -> SearchProblem:
+        """Return the problem on its first batches only; what it costs counts here too."""
+        calibration = replace(self.calibration, targets=self.calibration.targets[:batches])
+        return replace(self, batches=self.batches[:batches], calibration=calibration)
+
     def batch_loss(self, position: int) -> Tensor:
         """Return the scalar loss of one calibration batch under what `model` runs now, differentiable."""
         output = call(self.model, self.batches[position])

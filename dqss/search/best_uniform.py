@@ -13,10 +13,16 @@ class BestUniform(Search):
     """M x N evaluations on the whole calibration set."""
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
-        pairs = list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
-        losses = []
-        for done, pair in enumerate(pairs, start=1):
-            losses.append(problem.loss(problem.uniform(*pair)))
-            report("search", done, len(pairs))
-        best = min(range(len(pairs)), key=losses.__getitem__)
-        return Found(problem.strategy(problem.uniform(*pairs[best])), losses[best], curves={"loss": losses})
+        losses = pair_losses(problem, report)
+        best = min(losses, key=losses.__getitem__)
+        return Found(problem.strategy(problem.uniform(*best)), losses[best], curves={"loss": list(losses.values())})
+
+
+def pair_losses(problem: SearchProblem, report: Report) -> dict[tuple[int, int], float]:
+    """Return the calibration loss of every pair of candidates (weight, activation) as a uniform strategy."""
+    pairs = list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
+    losses = {}
+    for done, pair in enumerate(pairs, start=1):
+        losses[pair] = problem.loss(problem.uniform(*pair))
+        report("search", done, len(pairs))
+    return losses

@@ -6,6 +6,7 @@ schedule and the search space are this project's own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from dqss.registry import UnknownNameError, did_you_mean
-from dqss.search.base import Found, Picks, Report, Search, SearchProblem
+from dqss.search.base import Found, Picks, Report, Search, SearchProblem, no_report
+from dqss.search.best_uniform import pair_losses
 from dqss.search.relax import RELAXATIONS
 
 
@@ -28,15 +30,23 @@ class Alpha(NamedTuple):
 class Dqss(Search):
     """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically.
 
+    It starts with the best uniform pair of a few batches favoured in every layer: from even odds the first draws of
+    some networks are so poor that their gradients say nothing. It ends with the argmax of alpha, or with that pair where
+    the calibration loss says so.
+
     Args:
         steps: how many gradient steps.
+        probes: calibration batches on which the uniform pairs are compared first.
+        favour: the mixing weight that the best of them gets in the first step, for weights and for activations.
         learning_rate: of alpha.
         relaxation: `softmax` or `gumbel`.
         warm: the temperature of the first step.
         cold: the temperature of the last step, at which the relaxed loss is measured.
     """
 
-    steps: int = 200
+    steps: int = 100
+    probes: int = 4
+    favour: float = 0.75
     learning_rate: float = 0.1
     relaxation: str = "gumbel"
     warm: float = 1.0
@@ -45,6 +55,10 @@ class Dqss(Search):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
+        if self.probes < 1:
+            raise ValueError(f"probes: {self.probes} is not allowed. Give at least 1.")
+        if not 0 < self.favour < 1:
+            raise ValueError(f"favour: {self.favour} is not allowed. Give a number between 0 and 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: {self.learning_rate} is not allowed. Give a number above 0.")
         if not self.warm >= self.cold > 0:
@@ -56,9 +70,11 @@ class Dqss(Search):
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
         generator = Generator().manual_seed(problem.seed)
+        probed = pair_losses(problem.part(self.probes), no_report)
+        start = min(probed, key=probed.__getitem__)
         alpha = Alpha(
-            torch.zeros(len(problem.layers), len(problem.weight_quantizers), requires_grad=True),
-            torch.zeros(len(problem.layers), len(problem.activation_quantizers), requires_grad=True),
+            favouring(start[0], (len(problem.layers), len(problem.weight_quantizers)), self.favour),
+            favouring(start[1], (len(problem.layers), len(problem.activation_quantizers)), self.favour),
         )
         optimizer = torch.optim.Adam(alpha, lr=self.learning_rate)
         curves: dict[str, list[float]] = {"loss": [], "entropy": []}
@@ -75,10 +91,11 @@ class Dqss(Search):
         final = softmax_at(alpha, self.cold)
         mix(problem, final)
         relaxed_loss = problem.current_loss()
-        picks = discretize(alpha)
+        losses = {picks: problem.loss(picks) for picks in (discretize(alpha), problem.uniform(*start))}
+        picks = min(losses, key=losses.__getitem__)
         return Found(
             strategy=problem.strategy(picks),
-            calibration_loss=problem.loss(picks),
+            calibration_loss=losses[picks],
             relaxed_loss=relaxed_loss,
             alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
             curves=curves,
@@ -88,6 +105,14 @@ class Dqss(Search):
         """Return mixing weights by the relaxation."""
         relax = RELAXATIONS[self.relaxation]
         return Alpha(relax(alpha.weight, temperature, generator), relax(alpha.activation, temperature, generator))
+
+
+def favouring(candidate: int, shape: tuple[int, int], weight: float) -> Tensor:
+    """Return (L, K) logits whose softmax gives one candidate this weight in every layer, the others equal shares."""
+    logits = torch.zeros(shape)
+    if shape[1] > 1:
+        logits[:, candidate] = math.log(weight / (1 - weight) * (shape[1] - 1))
+    return logits.requires_grad_()
 
 
 def shuffled(batches: int, steps: int, generator: Generator) -> list[int]:

@@ -16,7 +16,7 @@ class Random(Search):
         draws: how many strategies are evaluated on the whole calibration set.
     """
 
-    draws: int = 32
+    draws: int = 26
 
     def __post_init__(self) -> None:
         if self.draws < 1:

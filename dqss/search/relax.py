@@ -21,12 +21,13 @@ def softmax(alpha: Tensor, temperature: float, generator: Generator) -> Tensor:
 
 
 def gumbel(alpha: Tensor, temperature: float, generator: Generator) -> Tensor:
-    """Return one candidate per layer drawn with probabilities softmax(alpha), with the gradient of the soft draw.
+    """Return one candidate per layer, drawn by softmax(alpha / temperature), with the gradient of the soft draw.
 
-    Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax" (ICLR 2017), section 2.2.
+    Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax" (ICLR 2017), section 2.2; but the temperature
+    divides alpha alone, so that draws, not only their gradient, become decided as it falls.
     """
     noise = -torch.empty_like(alpha).exponential_(generator=generator).log()
-    soft = ((alpha + noise) / temperature).softmax(1)
+    soft = (alpha / temperature + noise).softmax(1)
     hard = F.one_hot(soft.argmax(1), alpha.shape[1]).to(soft.dtype)
     return hard - soft.detach() + soft
 

@@ -1,7 +1,7 @@
 """Measure what a DQSS search step costs against a step with one fake quantizer per layer, and against the naive sum.
 
-All three run the same network on the same batch, forward and backward, and are timed in turns; the figure is the median of
-the ratios. Run it with `tox -e bench`.
+All three run the same network on the same batch, forward and backward, and are timed in turns; the figure is the median
+of the ratios. Run it with `tox -e bench`.
 """
 
 from __future__ import annotations
