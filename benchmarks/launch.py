@@ -49,9 +49,12 @@ def join() -> Processes:
     if world == 1:
         _refuse_lone_process()
         return Processes(0, 1, 0)
+    import torch
     from accelerate import PartialState
 
-    state = PartialState(timeout=MEETING_TIMEOUT)
+    # Of its own accord it would take processes without a GPU for strangers.
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
+    state = PartialState(cpu=on_cpu, timeout=MEETING_TIMEOUT)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
@@ -69,7 +72,7 @@ def _refuse_lone_process() -> None:
     if wanted > 1:
         raise LaunchError(
             f"`accelerate launch` was asked for {wanted} processes and started 1 "
-            f"({shlex.join(words[words.index('launch') :][:6])} ...). On CPU write "
+            f"({shlex.join(words[:8])} ...). On CPU write "
             f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {wanted} -m benchmarks run SUITE`."
         )
 
@@ -80,11 +83,11 @@ def asked_for(command: list[str]) -> int:
     >>> asked_for(["python", "/bin/accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "benchmarks"])
     2
     """
-    if not any("accelerate" in word for word in command) or "launch" not in command:
+    if not all(any(part in word for word in command) for part in ("accelerate", "launch")):
         return 1
     for word, following in zip(command, [*command[1:], ""], strict=True):
         name, equals, value = word.replace("-", "_").partition("=")
-        if name in ("__num_processes",):
+        if name == "__num_processes":
             number = value if equals else following
             return int(number) if number.isdigit() else 1
     return 1

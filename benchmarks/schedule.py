@@ -145,9 +145,12 @@ def run_cells(
                 read_record(path)
         except BadRecordError as error:
             progress.warn(str(error))
-    to_do = [row.cell for row in planned.rows if row.state in ("to do", "failed")][:max_cells]
+    unfinished = [row.cell for row in planned.rows if row.state in ("to do", "failed")]
+    to_do = unfinished[:max_cells]
     skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row, out)]
-    left = sum(row.state != "done" for row in planned.rows)
+    left = len(unfinished) + len(skipped)
+    # The shares fit together only where all have planned from the same records.
+    processes.meet()
     progress.start(len(cells), len(cells) - left, planned.expected_seconds if max_cells is None else None)
     tracker = Tracker(out, progress.warn) if processes.rank == 0 and cells else None
     completed = False

@@ -31,8 +31,8 @@ class Dqss(Search):
     """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically.
 
     It starts with the best uniform pair of a few batches favoured in every layer: from even odds the first draws of
-    some networks are so poor that their gradients say nothing. It ends with the argmax of alpha, or with that pair where
-    the calibration loss says so.
+    some networks are so poor that their gradients say nothing. It ends with the argmax of alpha, or with that pair
+    where the calibration loss says so.
 
     Args:
         steps: how many gradient steps.

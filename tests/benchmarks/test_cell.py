@@ -1,0 +1,186 @@
+import numpy
+import pytest
+import torch
+
+from benchmarks.cell import Context, identity, now, run_cell
+from benchmarks.checkpoints import find_checkpoint
+from benchmarks.datasets import embedded_digest
+from benchmarks.launch import Processes
+from benchmarks.suite import cells_of, load_suite
+from benchmarks.tasks import TASKS, fashion_mnist
+from benchmarks.tasks.base import Split
+from dqss.calibrate import calibrate
+from dqss.graph import prepare
+from dqss.matching import output_loss
+from dqss.ptq import quantize
+from dqss.search.base import no_report
+from dqss.spec import Bits
+from dqss.strategy import Choice, Strategy
+
+SUITE = """\
+suite: tiny
+version: 1
+task: fashion-mnist
+models: [resnet8]
+bits: [W4A4, W4A8]
+protocol: academic
+seeds: [3]
+ptq:
+  quantizers: {weight: [minmax, mse], activation: [percentile, mse]}
+  methods: [uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]
+"""
+MEASURED = {"started", "calibration_seconds", "search_seconds", "evaluation_seconds", "peak_memory_mb"}
+ALONE = Processes(0, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """128 calibration and 200 test images."""
+    whole = fashion_mnist.FashionMnist.data
+
+    def data(task, split):
+        images, labels = whole(task, split)
+        return (images[:200], labels[:200]) if split is Split.TEST else (images, labels)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DQSS_CHECKPOINTS", raising=False)
+        patch.setattr(fashion_mnist.FashionMnist, "data", data)
+        patch.setattr(fashion_mnist, "CALIBRATION_SIZE", 128)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+    path.write_text(SUITE)
+    return {(cell.method, cell.bits): cell for cell in cells_of(load_suite(path))}
+
+
+@pytest.fixture(scope="module")
+def records(small, cells):
+    """All cells in one context, in the suite's order."""
+    context = Context(ALONE)
+    return {name: run_cell(cell, context, no_report) for name, cell in cells.items()}
+
+
+def test_the_record_says_which_cell_it_is_of(records, cells):
+    for name, cell in cells.items():
+        record = records[name]
+        assert (record.key, record.definition, record.status) == (cell.key, cell.definition, "ok")
+        assert (record.method, record.bits, record.seed) == (cell.method, cell.bits, cell.seed)
+        assert (record.suite, record.protocol, record.mode, record.processes) == ("tiny", "academic", "ptq", 1)
+        assert record.definition["model"]["checkpoint"] == find_checkpoint("resnet8", "fashion-mnist").sha256
+        assert record.definition["task"]["data"] == embedded_digest("fashion-mnist")
+        assert record.versions["torch"] == torch.__version__
+        assert record.threads == 1
+
+
+@pytest.mark.parametrize("name", [("dqss", "W4A4"), ("random", "W4A8"), ("best-uniform", "W4A4")])
+def test_the_score_and_the_loss_are_those_of_the_strategy_in_the_record(name, records, cells):
+    """Measured anew from the record, by the library alone."""
+    cell, record = cells[name], records[name]
+    task = TASKS.load("fashion-mnist")()
+    context = Context(ALONE)
+    network = context.subject(cell, no_report).prepared.model
+    assert task.evaluate(network, Split.TEST, no_report).primary == record.full_precision_score
+
+    batches = task.inputs(Split.CALIBRATION).split(64)
+    prepared = prepare(network, cell.protocol_definition, Bits.parse(cell.bits))
+    calibration = calibrate(prepared, batches, no_report)
+    choices = {
+        layer: Choice(choice.weight, choice.activation, Bits.parse(choice.bits))
+        for layer, choice in record.strategy.items()
+    }
+    model = quantize(prepared, calibration, Strategy(choices, prepared.bits, prepared.protocol))
+    images, labels = task.data(Split.TEST)
+    with torch.no_grad():
+        hits = model(task.preprocess(images)).argmax(1) == labels
+        losses = [
+            output_loss("kl", network(batches[0]))(model(batch), network(batch)).item() * len(batch)
+            for batch in batches
+        ]
+    assert record.score == pytest.approx(100 * hits.double().mean().item(), abs=0.51)
+    assert record.outcomes.count == 200
+    assert 100 * record.outcomes.unpack().mean() == pytest.approx(record.score)
+    assert numpy.count_nonzero(record.outcomes.unpack() != hits.numpy()) <= 1
+    assert record.calibration_loss == pytest.approx(sum(losses) / 128, rel=1e-3)
+
+
+def test_the_best_uniform_pair_is_the_best_of_its_curve(records):
+    for bits in ("W4A4", "W4A8"):
+        record = records["best-uniform", bits]
+        assert len(record.curves["loss"]) == 2 * 2
+        assert record.calibration_loss == min(record.curves["loss"])
+        inner = list(record.strategy.values())
+        assert len({(choice.weight, choice.activation) for choice in inner}) == 1
+
+
+def test_first_and_last_layer_have_the_protocols_bits(records):
+    for (_, bits), record in records.items():
+        given = [choice.bits for choice in record.strategy.values()]
+        assert given == ["W8A8", *[bits] * (len(given) - 2), "W8A8"]
+
+
+def test_facts_of_the_layers_follow_the_strategy(records):
+    for record in records.values():
+        assert list(record.layers) == list(record.strategy)
+        assert all(facts.weight_sqnr_db > 0 and facts.activation_sqnr_db > 0 for facts in record.layers.values())
+        searched = record.method == "dqss"
+        assert all((facts.alpha_weight is not None) == searched for facts in record.layers.values())
+        assert (record.relaxed_loss is not None) == searched
+    assert set(records["dqss", "W4A4"].curves) == {"loss", "entropy"}
+
+
+def test_more_bits_take_more_room_and_work(records):
+    four, eight = records["dqss", "W4A4"], records["dqss", "W4A8"]
+    assert four.bops < eight.bops < 2 * four.bops + 1
+    assert four.size_bytes <= eight.size_bytes
+
+
+def test_ids_are_those_of_calibration_and_validation_and_none_of_test(records):
+    task = TASKS.load("fashion-mnist")()
+    for record in records.values():
+        assert set(record.ids) == {"calibration", "search-validation"}
+        assert record.ids["calibration"] == task.ids(Split.CALIBRATION)
+        assert len(record.ids["calibration"]) == 128
+
+
+@pytest.mark.parametrize("name", [("dqss", "W4A4"), ("random", "W4A4")])
+def test_a_cell_gives_the_same_whatever_ran_before_it(name, small, cells, records):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        alone = run_cell(cells[name], Context(ALONE), no_report)
+    assert alone.model_dump(exclude=MEASURED) == records[name].model_dump(exclude=MEASURED)
+
+
+def test_its_stages_are_told(small, cells):
+    stages = []
+    run_cell(cells["dqss", "W4A4"], Context(ALONE), lambda *stage: stages.append(stage))
+    names = list(dict.fromkeys(name for name, _, _ in stages))
+    assert names == ["full-precision evaluation", "calibration", "search", "evaluation"]
+    for name in names:
+        last = [stage for stage in stages if stage[0] == name][-1]
+        assert last[1] == last[2] > 0
+
+
+def test_one_model_is_loaded_and_calibrated_once(small, cells):
+    context = Context(ALONE)
+    first = context.subject(cells["dqss", "W4A4"], no_report)
+    assert context.subject(cells["random", "W4A8"], no_report) is first
+    assert first.calibration_seconds > 0
+
+
+def test_times_are_utc_in_iso_8601():
+    from datetime import datetime, timedelta
+
+    assert datetime.fromisoformat(now()).utcoffset() == timedelta(0)
+
+
+def test_a_cell_that_ran_nowhere_has_an_identity_too(cells):
+    known = identity(cells["dqss", "W4A4"], "2030-01-01T00:00:00+00:00", Processes(1, 2, 1))
+    assert (known["processes"], known["method"]) == (2, "dqss")
+    assert set(known["hardware"]) == {"processor", "cores", "memory_gb", "system", "device"}
+    assert all(known["hardware"].values())

@@ -1,0 +1,94 @@
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks import commands, launch
+from benchmarks.launch import LaunchError, Processes, asked_for, join
+
+ACCELERATE = str(Path(sysconfig.get_path("scripts")) / "accelerate")
+
+
+@pytest.mark.parametrize(
+    ("command", "processes"),
+    [
+        ("python /bin/accelerate launch --cpu --num_processes 2 -m benchmarks run quickstart", 2),
+        ("/bin/accelerate launch --num_processes=3 --multi_gpu -m benchmarks run quickstart", 3),
+        ("accelerate launch --cpu --num-processes 4 -m benchmarks run quickstart", 4),
+        ("accelerate launch --num-processes=4 -m benchmarks run quickstart", 4),
+        ("python -m accelerate.commands.launch --num_processes 2 -m benchmarks run quickstart", 2),
+        ("/bin/accelerate-launch --num_processes 2 -m benchmarks run quickstart", 2),
+        ("accelerate launch --cpu -m benchmarks run quickstart", 1),
+        ("accelerate launch --num_processes many", 1),
+        ("accelerate launch --num_processes", 1),
+        ("accelerate config --num_processes 2", 1),
+        ("srun --num_processes 2 python -m benchmarks run quickstart", 1),
+        ("bash", 1),
+        ("", 1),
+    ],
+)
+def test_it_reads_how_many_processes_the_launcher_was_asked_for(command, processes):
+    assert asked_for(command.split()) == processes
+
+
+def test_a_process_that_nobody_launched_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert join() == Processes(rank=0, world=1, local_rank=0)
+    join().meet()
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(), psutil.NoSuchProcess(1)])
+def test_a_parent_that_cannot_be_read_is_no_launcher(monkeypatch, error):
+    class Hidden:
+        def parent(self):
+            raise error
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(launch.psutil, "Process", Hidden)
+    assert join().world == 1
+
+
+def test_a_launch_error_is_the_users_to_mend():
+    assert LaunchError in commands.user_errors()
+
+
+@pytest.mark.slow
+def test_a_launcher_that_starts_fewer_processes_than_asked_for_is_refused(small_suite, tmp_path):
+    """`--cpu --num_processes 2` runs one process and says nothing of it."""
+    out = tmp_path / "out"
+    launcher = [ACCELERATE, "launch", "--cpu", "--num_processes", "2"]
+    ended = small_suite.run(out, *launcher, HF_HOME=str(tmp_path))
+    assert ended.returncode != 0
+    assert re.search(
+        r"dqss-bench: `accelerate launch` was asked for 2 processes and started 1 .*"
+        r"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m benchmarks run SUITE",
+        ended.stderr,
+    )
+    # The launcher has an exit code of its own, and names ours.
+    assert "returned non-zero exit status 2." in ended.stderr
+    assert ended.stdout == ""
+    assert not list(out.glob("*/*.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="its fast collective library is not built for Windows")
+def test_two_processes_share_the_cells_and_find_what_one_finds(small_suite, tmp_path):
+    out = tmp_path / "out"
+    launcher = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    ended = small_suite.run(out, *launcher, ACCELERATE_USE_CPU="true", HF_HOME=str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+
+    found, alone = small_suite.results(out), small_suite.results(small_suite.reference)
+    assert {record.pop("processes") for record in found.values()} == {2}
+    assert {record.pop("processes") for record in alone.values()} == {1}
+    assert found == alone
+
+    # The first process alone speaks: of its own five cells as they end, and of all in the table.
+    assert len(re.findall(r"^\[", ended.stdout, re.MULTILINE)) == 5
+    assert ended.stdout.count("9 cells") == 1
+    assert ended.stdout.count("full precision") == 1
+
+    assert small_suite.tracked_keys(out) == sorted(found)

@@ -1,0 +1,208 @@
+import json
+import os
+import re
+
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from benchmarks import records
+from benchmarks.records import (
+    BadRecordError,
+    LayerChoice,
+    LayerFacts,
+    MetricFacts,
+    Outcomes,
+    Record,
+    iterate_records,
+    key_of,
+    read_record,
+    record_path,
+    write_atomically,
+    write_record,
+)
+
+DEFINITION = {"method": "dqss", "bits": "W4A4", "options": {"steps": 3}}
+
+
+def a_record(**changes):
+    definition = changes.pop("definition", DEFINITION)
+    fields = {
+        "key": key_of(definition),
+        "definition": definition,
+        "suite": "tiny",
+        "suite_version": 1,
+        "task": "fashion-mnist",
+        "model": "resnet8",
+        "bits": "W4A4",
+        "mode": "ptq",
+        "protocol": "all-layers",
+        "method": "dqss",
+        "seed": 0,
+        "status": "ok",
+        "started": "2030-01-02T03:04:05+00:00",
+    }
+    return Record(**(fields | changes))
+
+
+def whole_record():
+    return a_record(
+        metric=MetricFacts(name="top-1", unit="%", difference_unit="points"),
+        score=100 / 3,
+        relaxed_loss=5e-324,
+        forward_passes=2**40,
+        strategy={"layers.0": LayerChoice(weight="mse", activation="kl", bits="W4A4")},
+        layers={"layers.0": LayerFacts(weight_sqnr_db=None, activation_sqnr_db=17.25, alpha_weight=[0.1, 0.9])},
+        curves={"loss": [0.1 + 0.2, 1e-30]},
+        outcomes=Outcomes.pack(numpy.array([True, False, True])),
+        ids={"calibration": [59_999, 0]},
+        hardware={"processor": "Prozessor mit Ümlaut ✓"},
+    )
+
+
+def test_a_record_comes_back_from_its_file_as_it_was(tmp_path):
+    record = whole_record()
+    path = write_record(tmp_path, record)
+    assert path == tmp_path / "tiny" / f"{record.key}.json" == record_path(tmp_path, "tiny", record.key)
+    assert read_record(path) == record
+    assert list(iterate_records(tmp_path)) == [record]
+
+
+def test_the_key_is_the_hash_of_the_canonical_json():
+    # printf '%s' '{"a":[1,null],"b":"\u00fc"}' | sha256sum
+    expected = "e0cdee824cd756c78168d7aaabd92cc983a178a444bffd8597b2c61b51f4b1ce"
+    assert key_of({"b": "ü", "a": [1, None]}) == key_of({"a": [1, None], "b": "ü"})
+    assert key_of({"b": "ü", "a": [1, None]}) == expected
+    assert key_of({"a": 1}) != key_of({"a": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        key_of({"a": float("nan")})
+
+
+def test_a_number_that_is_none_is_not_recorded():
+    with pytest.raises(ValueError, match="finite number"):
+        a_record(score=float("nan"))
+
+
+def cut(text):
+    return text[: len(text) // 2]
+
+
+def of_another_cell(text):
+    return text.replace('"steps": 3', '"steps": 4')
+
+
+def of_another_schema(text):
+    return text.replace('"schema_version": 1', '"schema_version": 99')
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (cut, "not a record"),
+        (lambda _: "", "not a record"),
+        (lambda _: "[]", "not a record"),
+        (lambda _: '{"note": "mine"}', "not a record"),
+        (lambda text: text.replace('"model"', '"modell"'), "not a record"),
+        (of_another_schema, "schema version 99, this program reads 1"),
+        (of_another_cell, "its key does not fit its content"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_named_with_its_fault(change, fault, tmp_path):
+    path = write_record(tmp_path, whole_record())
+    changed = change(path.read_text(encoding="utf-8"))
+    assert changed != path.read_text(encoding="utf-8")
+    path.write_text(changed, encoding="utf-8")
+    with pytest.raises(BadRecordError, match=re.escape(f"{path}: {fault}")) as caught:
+        read_record(path)
+    assert str(caught.value).endswith("Delete it; its cell runs again.")
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_a_bad_record(tmp_path):
+    path = write_record(tmp_path, a_record())
+    path.write_bytes(b"\xff\x00\xfe")
+    with pytest.raises(BadRecordError, match="not a record"):
+        read_record(path)
+
+
+def test_a_file_under_the_name_of_another_cell_is_a_bad_record(tmp_path):
+    path = write_record(tmp_path, a_record())
+    moved = path.rename(path.with_name(f"{'0' * 64}.json"))
+    with pytest.raises(BadRecordError, match="its key does not fit"):
+        read_record(moved)
+
+
+def test_records_are_read_in_the_order_of_their_paths_and_faults_stand_between_them(tmp_path):
+    some = [a_record(definition={"cell": number}, suite=suite) for number in range(4) for suite in ("a", "b")]
+    paths = sorted(write_record(tmp_path, record) for record in some)
+    bad = paths[2]
+    bad.write_text("{}")
+    (tmp_path / "a" / "notes.json").write_text("{}")
+    paths[0].with_name(f"{paths[0].name}.123.part").write_text("half")
+    found = list(iterate_records(tmp_path))
+    assert [str(record_path(tmp_path, each.suite, each.key)) for each in found if isinstance(each, Record)] == [
+        str(path) for path in paths if path != bad
+    ]
+    assert isinstance(found[2], BadRecordError)
+    assert str(bad) in str(found[2])
+    assert {record.suite for record in iterate_records(tmp_path, "b")} == {"b"}
+    assert list(iterate_records(tmp_path / "nowhere")) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_crash_while_writing_leaves_the_old_content(step, tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "file.json"
+    write_atomically(path, "old\n")
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    owner = records.os if step == "fsync" else records.Path
+    monkeypatch.setattr(owner, step, crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new\n")
+    monkeypatch.undo()
+    assert path.read_text() == "old\n"
+    write_atomically(path, "newer, ü\n")
+    assert path.read_text(encoding="utf-8") == "newer, ü\n"
+    assert os.listdir(path.parent) == ["file.json"]
+
+
+@given(arrays.arrays(numpy.bool_, st.integers(0, 70)))
+def test_truth_values_come_back_as_they_were(values):
+    packed = Outcomes.pack(values)
+    assert (packed.kind, packed.count) == ("bits", len(values))
+    assert packed.unpack().dtype == numpy.bool_
+    assert packed.unpack().tolist() == values.tolist()
+
+
+@given(arrays.arrays(numpy.float32, st.integers(0, 20)))
+def test_numbers_come_back_bit_for_bit(values):
+    packed = Outcomes.pack(values)
+    assert (packed.kind, packed.count) == ("float32", len(values))
+    assert packed.unpack().tobytes() == values.tobytes()
+
+
+def test_outcomes_are_packed_as_the_record_says():
+    # 1010 0000 and 1000 0000: the first image in the highest bit.
+    packed = Outcomes.pack(numpy.array([True, False, True, False, False, False, False, False, True]))
+    assert (packed.kind, packed.count, packed.data) == ("bits", 9, "oIA=")
+    # 1.0 as little-endian float32 is 00 00 80 3f.
+    assert Outcomes.pack(numpy.array([1.0])).data == "AACAPw=="
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "data"),
+    [("bits", 9, "oA=="), ("bits", 8, "oIA="), ("float32", 2, "AACAPw=="), ("float32", 1, "not base64!")],
+)
+def test_outcomes_of_another_size_are_refused(kind, count, data):
+    with pytest.raises(ValueError, match=r"outcomes: \d bytes are not|Only base64|Non-base64|padding"):
+        Outcomes(kind=kind, count=count, data=data).unpack()
+
+
+def test_a_record_is_written_as_json_that_other_programs_read(tmp_path):
+    content = json.loads(write_record(tmp_path, whole_record()).read_text(encoding="utf-8"))
+    assert content["strategy"] == {"layers.0": {"weight": "mse", "activation": "kl", "bits": "W4A4"}}
+    assert content["score"] == 100 / 3

@@ -1,0 +1,427 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import benchmarks.cell
+from benchmarks import cli, launch, schedule
+from benchmarks.cell import identity, now
+from benchmarks.launch import Processes
+from benchmarks.markers import digest_of, mark
+from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
+from benchmarks.schedule import plan, run_cells
+from benchmarks.suite import Cell, Inventory, Lookup, cells_of, load_suite
+from dqss.spec import Protocol
+
+HERE = Inventory(
+    {
+        ("fashion-mnist",): Lookup("d" * 64, None),
+        ("resnet8", "fashion-mnist"): Lookup("a" * 64, None),
+        ("resnet20", "fashion-mnist"): Lookup("b" * 64, None),
+        ("mobilenetv2-small", "fashion-mnist"): Lookup(None, "no checkpoint. Train one."),
+    }
+)
+ALONE = Processes(0, 1, 0)
+
+
+def cell(method="uniform-mse", model="resnet8", bits="W4A4", seed=None, inventory=HERE) -> Cell:
+    return Cell(
+        suite="tiny",
+        suite_version=1,
+        task="fashion-mnist",
+        model=model,
+        bits=bits,
+        mode="ptq",
+        protocol="all-layers",
+        protocol_definition=Protocol(),
+        method=method,
+        options={},
+        weight_quantizers=("mse",),
+        activation_quantizers=("mse",),
+        seed=seed,
+        inventory=inventory,
+    )
+
+
+def ok(of: Cell, search_seconds=1.0, evaluation_seconds=0.5, processes=ALONE) -> Record:
+    return Record(
+        **identity(of, now(), processes),
+        status="ok",
+        metric=MetricFacts(name="top-1", unit="%", difference_unit="points"),
+        score=90.0,
+        search_seconds=search_seconds,
+        evaluation_seconds=evaluation_seconds,
+    )
+
+
+def failed(of: Cell, reason="OSError: away") -> Record:
+    return Record(**identity(of, now(), ALONE), status="failed", reason=reason, traceback="...")
+
+
+SKIPPED = cell(model="mobilenetv2-small")
+FOUR = [cell("uniform-mse"), cell("best-uniform"), cell("random", seed=0), cell("random", seed=1)]
+
+
+class Events:
+    """A Progress that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, total, done, expected_seconds):
+        self.told.append(("start", total, done, expected_seconds))
+
+    def cell_started(self, cell):
+        self.told.append(("started", cell.key))
+
+    def stage(self, name, done, total):
+        self.told.append(("stage", name, done, total))
+
+    def cell_finished(self, record):
+        assert read_record(record_path(self.out, record.suite, record.key)) == record
+        self.told.append(("finished", record.key, record.status))
+
+    def warn(self, message):
+        self.told.append(("warn", message))
+
+    def stop(self):
+        self.told.append(("stop",))
+
+    def of(self, kind):
+        return [each[1:] for each in self.told if each[0] == kind]
+
+
+class Bench:
+    """Cells that end as they are told to, in place of the real ones, and a tracker that only takes notes."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.ran: list[str] = []
+        self.outcome: dict[str, BaseException] = {}
+        self.tracked: list[str] = []
+        self.closed: list[bool] = []
+        self.events = Events()
+
+    def run_cell(self, cell, context, report):
+        self.ran.append(cell.key)
+        report("search", 1, 1)
+        if cell.key in self.outcome:
+            raise self.outcome[cell.key]
+        return ok(cell, processes=context.processes)
+
+    def tracker(self, out, warn):
+        assert out == self.out
+        return self
+
+    def start(self, suite, parameters):
+        assert suite == "tiny"
+        self.parameters = parameters
+
+    def log(self, record):
+        assert record_path(self.out, record.suite, record.key).is_file()
+        self.tracked.append(record.key)
+
+    def close(self, wait):
+        self.closed.append(wait)
+
+    def run(self, cells, fail_fast=False, max_cells=None):
+        self.ran, self.tracked, self.closed, self.events = [], [], [], Events()
+        self.events.out = self.out
+        return run_cells(cells, self.out, self.events, fail_fast=fail_fast, max_cells=max_cells)
+
+    def files(self):
+        """Return what writing a record again would change."""
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (self.out / "tiny").glob("*.json")}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch) -> Bench:
+    made = Bench(tmp_path / "out")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(benchmarks.cell, "run_cell", made.run_cell)
+    monkeypatch.setattr(schedule, "Tracker", made.tracker)
+    return made
+
+
+def keys(cells):
+    return [each.key for each in cells]
+
+
+def test_a_plan_says_what_would_be_done_with_each_cell(tmp_path):
+    done, broken, new = FOUR[:3]
+    write_record(tmp_path, ok(done, 2.0, 1.0))
+    write_record(tmp_path, failed(broken))
+    planned = plan([done, SKIPPED, broken, new], tmp_path)
+    assert [(row.state, row.reason, row.expected_seconds) for row in planned.rows] == [
+        ("done", None, None),
+        ("skipped", "no checkpoint. Train one.", None),
+        ("failed", "OSError: away", 3.0),
+        ("to do", None, 3.0),
+    ]
+    assert planned.expected_seconds == 6.0
+
+
+def test_without_measurements_the_time_is_unknown(tmp_path):
+    planned = plan(FOUR, tmp_path)
+    assert {row.state for row in planned.rows} == {"to do"}
+    assert planned.expected_seconds is None
+
+
+def test_where_all_is_done_no_time_is_expected(tmp_path):
+    for each in FOUR:
+        write_record(tmp_path, ok(each))
+    assert plan(FOUR, tmp_path).expected_seconds == 0
+
+
+def test_the_expected_time_is_the_median_of_the_nearest_measured_cells(tmp_path):
+    def measured(method, model, bits, *seconds):
+        for seed, each in enumerate(seconds):
+            write_record(tmp_path, ok(cell(method, model, bits, seed), each - 0.5, 0.5))
+
+    measured("random", "resnet8", "W4A4", 2.0, 4.0, 12.0)
+    measured("random", "resnet8", "W8A8", 40.0)
+    measured("random", "resnet20", "W8A8", 100.0, 200.0)
+    measured("dqss", "resnet8", "W8A8", 1000.0)
+    write_record(tmp_path, failed(cell("random", seed=9)))
+
+    def expected(method, model, bits):
+        return plan([cell(method, model, bits, seed=7)], tmp_path).rows[0].expected_seconds
+
+    assert expected("random", "resnet8", "W4A4") == 4
+    # The same model and method at any bits: 2, 4, 12, 40.
+    assert expected("random", "resnet8", "W2A2") == 8
+    # The same method on any model: 2, 4, 12, 40, 100, 200.
+    assert expected("random", "mobilenetv2-small", "W4A4") is None
+    here = replace(cell("random", "mobilenetv2-small", seed=7), inventory=Inventory(
+        {("fashion-mnist",): Lookup("d" * 64, None), ("mobilenetv2-small", "fashion-mnist"): Lookup("c" * 64, None)}
+    ))
+    assert plan([here], tmp_path).rows[0].expected_seconds == 26
+    # Any cell: 2, 4, 12, 40, 100, 200, 1000.
+    assert expected("best-uniform", "resnet20", "W4A4") == 40
+
+
+def test_every_cell_is_run_written_tracked_and_told_in_order(bench):
+    records = bench.run(FOUR)
+    assert bench.ran == bench.tracked == [record.key for record in records] == keys(FOUR)
+    assert [(record.status, record.score) for record in iterate_records(bench.out)] == [("ok", 90.0)] * 4
+    assert bench.events.told[0] == ("start", 4, 0, None)
+    assert bench.events.told[-1] == ("stop",)
+    assert bench.events.of("started") == [(key,) for key in keys(FOUR)]
+    assert bench.events.of("finished") == [(key, "ok") for key in keys(FOUR)]
+    assert bench.events.of("stage") == [("search", 1, 1)] * 4
+    assert bench.parameters == {"suite": "tiny", "cells": "4", "processes": "1"}
+    assert bench.closed == [True]
+
+
+def test_a_second_run_does_nothing(bench):
+    first = bench.run([*FOUR, SKIPPED])
+    files = bench.files()
+    assert bench.run([*FOUR, SKIPPED]) == first
+    assert (bench.ran, bench.tracked, bench.files()) == ([], [], files)
+    assert bench.events.told == [("start", 5, 5, 0), ("stop",)]
+
+
+def test_so_many_cells_and_no_more(bench):
+    assert len(bench.run(FOUR, max_cells=3)) == 3
+    assert bench.ran == keys(FOUR[:3])
+    bench.run(FOUR, max_cells=3)
+    assert bench.ran == keys(FOUR[3:])
+    assert bench.events.told[0][:3] == ("start", 4, 3)
+
+
+def test_a_failing_cell_is_recorded_and_the_run_goes_on(bench):
+    bench.outcome = {FOUR[1].key: RuntimeError("no luck")}
+    records = bench.run(FOUR)
+    assert bench.ran == bench.tracked == keys(FOUR)
+    assert [record.status for record in records] == ["ok", "failed", "ok", "ok"]
+    assert records[1].reason == "RuntimeError: no luck"
+    assert records[1].traceback.startswith("Traceback")
+    assert "in run_cell" in records[1].traceback
+    assert records[1].score is None
+    assert bench.closed == [True]
+
+
+def test_a_failed_cell_alone_is_tried_again(bench):
+    bench.outcome = {FOUR[1].key: RuntimeError("no luck")}
+    bench.run(FOUR)
+    bench.outcome = {}
+    records = bench.run(FOUR)
+    assert bench.ran == bench.tracked == [FOUR[1].key]
+    assert [record.status for record in records] == ["ok"] * 4
+
+
+def test_fail_fast_ends_after_the_first_failure(bench):
+    bench.outcome = {FOUR[1].key: RuntimeError("no luck")}
+    records = bench.run(FOUR, fail_fast=True)
+    assert bench.ran == keys(FOUR[:2])
+    assert [record.status for record in records] == ["ok", "failed"]
+    assert bench.closed == [True]
+
+
+def test_a_skip_is_recorded_once_with_its_reason(bench):
+    records = bench.run([SKIPPED, FOUR[0]])
+    assert [(record.status, record.reason) for record in records] == [
+        ("skipped", "no checkpoint. Train one."),
+        ("ok", None),
+    ]
+    files = bench.files()
+    bench.run([SKIPPED, FOUR[0], FOUR[1]], max_cells=1)
+    assert bench.ran == bench.tracked == [FOUR[1].key]
+    assert files.items() <= bench.files().items()
+
+
+def test_a_skip_for_another_reason_is_recorded_anew(bench):
+    bench.run([SKIPPED])
+    known = HERE.known | {("mobilenetv2-small", "fashion-mnist"): Lookup(None, "it has changed.")}
+    records = bench.run([replace(SKIPPED, inventory=Inventory(known))])
+    assert [record.reason for record in records] == ["it has changed."]
+
+
+def test_what_was_missing_and_came_is_run(bench):
+    bench.run([SKIPPED])
+    known = HERE.known | {("mobilenetv2-small", "fashion-mnist"): Lookup("c" * 64, None)}
+    came = replace(SKIPPED, inventory=Inventory(known))
+    assert [record.status for record in bench.run([came])] == ["ok"]
+    assert came.key != SKIPPED.key
+
+
+def test_a_bad_record_is_told_and_its_cell_runs_again(bench):
+    bench.run(FOUR)
+    bad = record_path(bench.out, "tiny", FOUR[2].key)
+    bad.write_text(bad.read_text()[:100])
+    assert [row.state for row in plan(FOUR, bench.out).rows] == ["done", "done", "to do", "done"]
+    records = bench.run(FOUR)
+    assert bench.ran == [FOUR[2].key]
+    ((message,),) = bench.events.of("warn")
+    assert message.startswith(f"{bad}: not a record")
+    assert [record.status for record in records] == ["ok"] * 4
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_passes_through_and_finished_work_stays(bench, interruption):
+    bench.outcome = {FOUR[2].key: interruption()}
+    with pytest.raises(interruption):
+        bench.run(FOUR)
+    assert [record.key for record in iterate_records(bench.out)] == sorted(keys(FOUR[:2]))
+    # Tracking is not waited for.
+    assert bench.closed == [False]
+    assert bench.events.told[-1] == ("stop",)
+    bench.outcome = {}
+    assert len(bench.run(FOUR)) == 4
+    assert bench.ran == keys(FOUR[2:])
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(bench):
+    bench.out.mkdir()
+    (bench.out / "tiny").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="tiny"):
+        bench.run(FOUR)
+    assert bench.closed == [False]
+    assert bench.events.told[-1] == ("stop",)
+
+
+def test_no_cells_are_no_work(bench):
+    assert bench.run([]) == []
+    assert bench.closed == []
+    assert bench.events.told == [("start", 0, 0, 0), ("stop",)]
+
+
+def test_processes_share_the_cells_and_the_first_one_tracks_all(bench, monkeypatch):
+    """Two threads stand for two processes that meet."""
+    barrier = threading.Barrier(2, timeout=60)
+
+    class Together(Processes):
+        def meet(self):
+            barrier.wait()
+
+    rank = threading.local()
+    monkeypatch.setattr(launch, "join", lambda: Together(rank.number, 2, rank.number))
+    other = Bench(bench.out)
+    cells = [*FOUR, SKIPPED]
+
+    def second():
+        rank.number = 1
+        other.run(cells)
+
+    rank.number = 0
+    thread = threading.Thread(target=second)
+    thread.start()
+    records = bench.run(cells)
+    thread.join()
+    assert sorted(record.key for record in records) == sorted(keys(cells))
+    assert {record.processes for record in records} == {2}
+    # One of the fakes stands in for run_cell in both.
+    assert sorted(bench.ran) == sorted(keys(FOUR))
+    assert sorted(bench.tracked) == sorted(keys(cells))
+    assert (other.tracked, other.closed) == ([], [])
+    assert [len(each.events.of("finished")) for each in (bench, other)] == [3, 2]
+
+
+SUITE = """\
+suite: tiny
+version: 1
+task: fashion-mnist
+models: [resnet8]
+bits: [W4A4]
+protocol: all-layers
+seeds: [0]
+ptq:
+  quantizers: {weight: [mse], activation: [mse]}
+  methods: [uniform, random]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_the_command_line_says_by_its_exit_code_that_cells_failed(bench, suite, capsys):
+    first, second = cells_of(load_suite(suite))
+    bench.outcome = {first.key: RuntimeError("no luck")}
+    command = ["run", str(suite), "--out", str(bench.out)]
+    bench.events.out = bench.out
+    assert cli.main(command) == 1
+    shown = capsys.readouterr().out
+    assert "failed: RuntimeError: no luck" in shown
+    assert "Cells that failed: 1." in shown
+    assert bench.ran == [first.key, second.key]
+    bench.outcome = {}
+    assert cli.main(command) == 0
+    assert bench.ran == [first.key, second.key, first.key]
+
+
+def test_a_second_run_imports_neither_torch_nor_mlflow(suite, tmp_path):
+    out = tmp_path / "out"
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", environment["MLFLOW_TRACKING_URI"])
+        for each in cells_of(load_suite(suite)):
+            path = write_record(out, ok(each))
+            mark(path, out, "run", digest_of(path))
+    before = {path: path.stat().st_mtime_ns for path in (out / "tiny").glob("*.json")}
+    program = (
+        "import json, sys\n"
+        "from benchmarks.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(json.dumps([code, sorted({'torch', 'mlflow', 'accelerate', 'optuna'} & set(sys.modules))]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "run", str(suite), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
+    )
+    assert ended.stderr == ""
+    assert json.loads(ended.stdout.splitlines()[-1]) == [0, []]
+    assert "2 cells, 2 done already" in ended.stdout
+    assert {path: path.stat().st_mtime_ns for path in (out / "tiny").glob("*.json")} == before
