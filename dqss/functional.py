@@ -77,7 +77,8 @@ class _FakeQuantize(torch.autograd.Function):
         steps = (x * (1 / scale)).round_()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward((steps >= low) & (steps <= high))
-        return steps.clamp_(low, high).mul_(scale)
+        # clamp_ between tensors is ten times slower than these two.
+        return torch.minimum(torch.maximum(steps, low, out=steps), high, out=steps).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:

@@ -92,7 +92,8 @@ class SmallSuite:
         """Return the key of each cell's MLflow run that is not deleted."""
         with closing(sqlite3.connect(out / "mlflow.db")) as database:
             rows = database.execute(
-                "SELECT value FROM tags JOIN runs USING (run_uuid) WHERE key = 'dqss.key' AND lifecycle_stage = 'active'"
+                "SELECT value FROM tags JOIN runs USING (run_uuid) "
+                "WHERE key = 'dqss.key' AND lifecycle_stage = 'active'"
             )
             return sorted(key for (key,) in rows)
 

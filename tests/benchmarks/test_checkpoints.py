@@ -10,9 +10,7 @@ from benchmarks.suite import load_suite, shipped_suites
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Split
 
-PAIRS = [
-    (model, suite.task) for suite in map(load_suite, shipped_suites().values()) for model in suite.models
-]
+PAIRS = [(model, suite.task) for suite in map(load_suite, shipped_suites().values()) for model in suite.models]
 LEAST = {"resnet8": 92.0, "resnet20": 93.5, "mobilenetv2-small": 92.5}
 
 

@@ -197,9 +197,12 @@ def test_the_expected_time_is_the_median_of_the_nearest_measured_cells(tmp_path)
     assert expected("random", "resnet8", "W2A2") == 8
     # The same method on any model: 2, 4, 12, 40, 100, 200.
     assert expected("random", "mobilenetv2-small", "W4A4") is None
-    here = replace(cell("random", "mobilenetv2-small", seed=7), inventory=Inventory(
-        {("fashion-mnist",): Lookup("d" * 64, None), ("mobilenetv2-small", "fashion-mnist"): Lookup("c" * 64, None)}
-    ))
+    here = replace(
+        cell("random", "mobilenetv2-small", seed=7),
+        inventory=Inventory(
+            {("fashion-mnist",): Lookup("d" * 64, None), ("mobilenetv2-small", "fashion-mnist"): Lookup("c" * 64, None)}
+        ),
+    )
     assert plan([here], tmp_path).rows[0].expected_seconds == 26
     # Any cell: 2, 4, 12, 40, 100, 200, 1000.
     assert expected("best-uniform", "resnet20", "W4A4") == 40
