@@ -107,7 +107,7 @@ class Context:
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        self.device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = torch.device(processes.device())
         self._key: tuple[Any, ...] | None = None
         self._subject: Subject | None = None
 

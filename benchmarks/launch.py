@@ -31,6 +31,12 @@ class Processes:
     world: int
     local_rank: int
 
+    def device(self) -> str:
+        """Return where this process computes: its own GPU, or `cpu` where there is none or Accelerate was told so."""
+        import torch
+
+        return "cpu" if _on_cpu() or not torch.cuda.is_available() else f"cuda:{self.local_rank}"
+
     def meet(self) -> None:
         """Wait until every process of the run is here."""
         if self.world > 1:
@@ -53,9 +59,12 @@ def join() -> Processes:
     from accelerate import PartialState
 
     # Of its own accord it would take processes without a GPU for strangers.
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
-    state = PartialState(cpu=on_cpu, timeout=MEETING_TIMEOUT)
+    state = PartialState(cpu=_on_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
+
+
+def _on_cpu() -> bool:
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
 
 
 def _refuse_lone_process() -> None:

@@ -87,7 +87,7 @@ def pretrain(model: str, task: Task, recipe: Recipe, folder: Path, report: Repor
         "model": model,
         "task": task.name,
         "recipe": asdict(recipe),
-        "data": task.provenance(),
+        "data": task.training_data(),
         "training_images": len(task.ids(Split.TRAIN)),
         "torch": torch.__version__,
         "training_seconds": round(seconds),
@@ -96,7 +96,9 @@ def pretrain(model: str, task: Task, recipe: Recipe, folder: Path, report: Repor
     }
     weights = folder / task.name / f"{model}.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), weights)
+    part = weights.with_name(f"{weights.name}.part")
+    save_file(network.state_dict(), part)
+    part.replace(weights)
     facts["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     write_atomically(weights.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
     return weights

@@ -94,5 +94,5 @@ class Task(ABC):
         """Return the scalar loss that `pretrain` minimises."""
 
     @abstractmethod
-    def provenance(self) -> dict[str, Any]:
-        """Return what fixes the data: source, hashes and preprocessing; it is part of the protocol's hash."""
+    def training_data(self) -> dict[str, Any]:
+        """Return what the full training data is, for a checkpoint's JSON: source, hashes and preprocessing."""

@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from benchmarks.datasets import DATASETS, EMBEDDED, MissingDataError, check_embedded, embedded_sums, locate
+from benchmarks.datasets import DATASETS, EMBEDDED, MissingDataError, check_embedded, locate
 from benchmarks.tasks.base import Split
 from benchmarks.tasks.classification import Classification
 
@@ -110,10 +110,10 @@ class FashionMnist(Classification):
         chosen = self.chosen(split)
         return images[chosen], labels[chosen]
 
-    def provenance(self) -> dict[str, Any]:
+    def training_data(self) -> dict[str, Any]:
+        files = DATASETS["fashion-mnist"].files
         return {
-            "data": "Fashion-MNIST, shipped subset",
-            "sha256": embedded_sums(self.name),
+            "name": "Fashion-MNIST, all training images",
+            "content_sha256": {name: digest for name, digest in files.items() if name.startswith("train")},
             "preprocessing": f"(x / 255 - {self.mean}) / {self.std}",
-            "calibration_size": CALIBRATION_SIZE,
         }

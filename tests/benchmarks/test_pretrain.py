@@ -45,7 +45,7 @@ class Halves(Classification):
         ids = self.ids(split)
         return self.images[ids], self.labels[ids]
 
-    def provenance(self):
+    def training_data(self):
         return {"data": "halves"}
 
 

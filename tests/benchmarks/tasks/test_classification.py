@@ -32,7 +32,7 @@ class Made(Classification):
     def data(self, split: Split) -> tuple[Tensor, Tensor]:
         return torch.arange(len(self.labels), dtype=torch.uint8).view(-1, 1, 1, 1), torch.tensor(self.labels)
 
-    def provenance(self) -> dict[str, Any]:
+    def training_data(self) -> dict[str, Any]:
         return {}
 
 
