@@ -137,6 +137,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         full_precision_score=subject.full_precision_score,
         calibration_loss=found.calibration_loss,
         relaxed_loss=found.relaxed_loss,
+        discretized_loss=found.discretized_loss,
         search_seconds=meter.seconds,
         calibration_seconds=subject.calibration_seconds,
         evaluation_seconds=evaluation_seconds,
@@ -162,6 +163,7 @@ def search_of(cell: Cell) -> Search:
 
 def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:
     """Return the fields of a record that say which cell it is of, and where and when it ran."""
+    device = processes.device()
     return {
         "key": cell.key,
         "definition": cell.definition,
@@ -183,7 +185,7 @@ def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:
             "cores": str(os.cpu_count()),
             "memory_gb": str(round(psutil.virtual_memory().total / 1e9)),
             "system": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
         },
     }
 

@@ -90,6 +90,10 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
 
 def check_writable(folder: Path, option: str) -> None:
     """Make the folder that an option names; raise CommandError where nothing can be written to it."""
+    if "?" in str(folder):
+        raise CommandError(
+            f"the folder '{folder}' has a '?' in its name, which cuts an SQLite address short. Rename it."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

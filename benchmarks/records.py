@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from dqss.spec import Bits
 
 SCHEMA_VERSION = 1
 
@@ -104,6 +106,8 @@ class Record(_Part):
         full_precision_score: the same of the checkpoint, measured in this run.
         calibration_loss: of the (discrete) strategy, on the calibration set.
         relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
+        discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
+            another one.
         search_seconds: wall time of the search alone; calibration is shared and stands in `calibration_seconds`.
         forward_passes: images sent forward through the network by the search; a backward pass counts as two.
         peak_memory_mb: highest resident memory of the process during the search.
@@ -135,6 +139,7 @@ class Record(_Part):
     full_precision_score: float | None = None
     calibration_loss: float | None = None
     relaxed_loss: float | None = None
+    discretized_loss: float | None = None
     search_seconds: float | None = None
     calibration_seconds: float | None = None
     evaluation_seconds: float | None = None
@@ -153,6 +158,11 @@ class Record(_Part):
     versions: dict[str, str] = {}
     hardware: dict[str, str] = {}
     traceback: str | None = None
+
+    @field_validator("bits")
+    @classmethod
+    def _are_bits(cls, value: str) -> str:
+        return str(Bits.parse(value))
 
 
 class BadRecordError(ValueError):

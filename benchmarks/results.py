@@ -38,6 +38,7 @@ FIELDS = (
     "full_precision_score",
     "calibration_loss",
     "relaxed_loss",
+    "discretized_loss",
     "calibration_seconds",
     "search_seconds",
     "evaluation_seconds",

@@ -145,7 +145,8 @@ def run_cells(
                 read_record(path)
         except BadRecordError as error:
             progress.warn(str(error))
-    unfinished = [row.cell for row in planned.rows if row.state in ("to do", "failed")]
+    # Cells that failed before come last: those that go on failing must not keep a bounded run from the others.
+    unfinished = [row.cell for state in ("to do", "failed") for row in planned.rows if row.state == state]
     to_do = unfinished[:max_cells]
     skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row, out)]
     left = len(unfinished) + len(skipped)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from dqss.functional import Qparams, fake_quantize
 from dqss.graph import Batch, Prepared, call
+
+if TYPE_CHECKING:
+    from dqss.quantizers.base import Quantizer
+    from dqss.spec import QuantSpec
 
 BINS = 4096
 
@@ -32,12 +37,14 @@ class TensorSummary:
         low, high: (C,) exact extremes, 0 before any value was seen.
         limit: (C,).
         counts: (C, BINS) int64.
+        grids: (quantizer, spec) -> what was worked out for the values seen so far.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
         self.channel_axis = channel_axis
         self.low = self.high = self.limit = torch.zeros(0)
         self.counts = torch.zeros(0, BINS, dtype=torch.int64)
+        self.grids: dict[tuple[Quantizer, QuantSpec], Qparams] = {}
 
     def update(self, x: Tensor) -> None:
         """Count a batch.
@@ -45,6 +52,7 @@ class TensorSummary:
         Raises:
             ValueError: `x` holds NaN, infinity or a magnitude above LARGEST.
         """
+        self.grids.clear()
         x = x.detach().float()
         rows = x.reshape(1, -1) if self.channel_axis is None else x.transpose(0, self.channel_axis).flatten(1)
         if rows.shape[1] == 0:

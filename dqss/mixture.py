@@ -18,6 +18,8 @@ from dqss.functional import Qparams, fake_quantize
 
 # Cells of the grid that finds a bucket. More make ties within a cell rarer; these still fit a processor's cache.
 CELLS = 2**14
+# Cells per unit, so that x times it stays finite for the inputs of a grid this fine.
+FINEST = 2.0**100
 
 
 def mix_weights(candidates: Tensor, mixing: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class ActivationMixture(nn.Module):
         floor = torch.full_like(boundaries[:1], -torch.inf)
         probes = torch.cat([boundaries[:1].nextafter(floor), boundaries])
         columns = [_values_and_slopes(probes, q) for q in qparams]
-        self.register_buffer("density", CELLS / (boundaries[-1] - boundaries[0]))
+        self.register_buffer("density", (CELLS / (boundaries[-1] - boundaries[0])).clamp(max=FINEST))
         self.register_buffer("origin", -boundaries[0] * self.density)
         cells = self._cell(boundaries)
         self.rounds = int(torch.bincount(cells).max())

@@ -74,7 +74,7 @@ def quantize_ptq(
         UntraceableError: torch.fx cannot trace the model.
         ValueError: bad bits, no batches, or values that are not finite.
     """
-    batches = list(calibration_batches)
+    batches = listed(calibration_batches)
     candidates = {name: QUANTIZERS.load(name)() for name in quantizers}
     searcher = SEARCHES.load(search)() if isinstance(search, str) else search
     prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
@@ -93,8 +93,21 @@ def apply_strategy(model: nn.Module, strategy: Strategy, calibration_batches: It
         ValueError: the strategy's layers are not the model's, or as for `quantize_ptq`.
     """
     prepared = prepare(model, strategy.protocol, strategy.bits)
-    calibration = calibrate(prepared, list(calibration_batches), no_report)
+    calibration = calibrate(prepared, listed(calibration_batches), no_report)
     return quantize(prepared, calibration, strategy)
+
+
+def listed(batches: Iterable[Batch]) -> list[Batch]:
+    """Return the batches as a list.
+
+    Raises:
+        ValueError: one tensor, which would be taken apart into single images.
+    """
+    if isinstance(batches, Tensor):
+        raise ValueError(
+            "calibration_batches: one tensor is not allowed. Give a list of batches, for example x.split(64)."
+        )
+    return list(batches)
 
 
 def pose(

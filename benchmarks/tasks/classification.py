@@ -61,12 +61,13 @@ class Classification(Task):
 
     def evaluate(self, model: nn.Module, split: Split, report: Report) -> Scores:
         images, labels = self.data(split)
+        device = next(model.parameters()).device
         hits = []
         with torch.inference_mode():
             for start in range(0, len(images), EVALUATION_BATCH):
                 batch = slice(start, start + EVALUATION_BATCH)
-                predicted = model(self.preprocess(images[batch])).argmax(1)
-                hits.append(predicted == labels[batch])
+                predicted = model(self.preprocess(images[batch].to(device))).argmax(1)
+                hits.append(predicted.cpu() == labels[batch])
                 report("evaluation", min(start + EVALUATION_BATCH, len(images)), len(images))
         outcomes = torch.cat(hits)
         return Scores(primary=100 * outcomes.double().mean().item(), outcomes=outcomes)

@@ -26,9 +26,12 @@ class Quantizer(ABC):
         """Return the (C,) lower and upper ends of the range that the grid shall cover."""
 
     def qparams(self, summary: TensorSummary, spec: QuantSpec) -> Qparams:
-        """Return the grid for a tensor with this summary."""
-        low, high = self.range(summary, spec)
-        return qparams_from_range(low, high, spec)
+        """Return the grid for a tensor with this summary, which keeps it for the next who asks."""
+        key = (self, spec)
+        if key not in summary.grids:
+            low, high = self.range(summary, spec)
+            summary.grids[key] = qparams_from_range(low, high, spec)
+        return summary.grids[key]
 
 
 def clip(summary: TensorSummary, threshold: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,6 +115,8 @@ class Found:
         strategy: the discrete result.
         calibration_loss: its loss over the whole calibration set.
         relaxed_loss: of the mixture before discretization; None for a search without one.
+        discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
+            another one. None likewise.
         alpha: layer name -> final mixing weights of (weight, activation) candidates; None likewise.
         curves: name -> one value per step.
     """
@@ -122,6 +124,7 @@ class Found:
     strategy: Strategy
     calibration_loss: float
     relaxed_loss: float | None = None
+    discretized_loss: float | None = None
     alpha: dict[str, tuple[list[float], list[float]]] | None = None
     curves: dict[str, list[float]] = field(default_factory=dict)
 

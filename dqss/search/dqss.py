@@ -80,10 +80,12 @@ class Dqss(Search):
         curves: dict[str, list[float]] = {"loss": [], "entropy": []}
         for step, batch in enumerate(shuffled(len(problem.batches), self.steps, generator)):
             temperature = self.warm * (self.cold / self.warm) ** (step / max(self.steps - 1, 1))
-            mix(problem, self.relaxed(alpha, temperature, generator))
-            loss = problem.batch_loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
+            # The caller may have switched gradients off around the whole quantization.
+            with torch.enable_grad():
+                mix(problem, self.relaxed(alpha, temperature, generator))
+                loss = problem.batch_loss(batch)
+                optimizer.zero_grad()
+                loss.backward()
             optimizer.step()
             curves["loss"].append(loss.item())
             curves["entropy"].append(mean_entropy(softmax_at(alpha, temperature)))
@@ -91,12 +93,14 @@ class Dqss(Search):
         final = softmax_at(alpha, self.cold)
         mix(problem, final)
         relaxed_loss = problem.current_loss()
-        losses = {picks: problem.loss(picks) for picks in (discretize(alpha), problem.uniform(*start))}
+        discretized = discretize(alpha)
+        losses = {picks: problem.loss(picks) for picks in (discretized, problem.uniform(*start))}
         picks = min(losses, key=losses.__getitem__)
         return Found(
             strategy=problem.strategy(picks),
             calibration_loss=losses[picks],
             relaxed_loss=relaxed_loss,
+            discretized_loss=losses[discretized],
             alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
             curves=curves,
         )
@@ -124,7 +128,8 @@ def shuffled(batches: int, steps: int, generator: Generator) -> list[int]:
 def mix(problem: SearchProblem, mixing: Alpha) -> None:
     """Let the problem's model run this mixture."""
     for layer, weight, activation in zip(problem.layers.values(), *mixing, strict=True):
-        layer.mix(weight, activation)
+        # Alpha stays on the CPU, where its randomness is the same for every device.
+        layer.mix(weight.to(layer.weights), activation.to(layer.weights))
 
 
 def softmax_at(alpha: Alpha, temperature: float) -> Alpha:

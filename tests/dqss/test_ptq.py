@@ -129,11 +129,22 @@ def test_only_the_named_quantizers_are_candidates(tiny, batches):
     assert {(choice.weight, choice.activation) for choice in result.strategy.layers.values()} == {("mse", "mse")}
 
 
+def test_it_works_where_the_caller_has_switched_gradients_off(tiny, batches):
+    expected = quantize_ptq(tiny, batches, quantizers=CHEAP)
+    with torch.no_grad():
+        assert quantize_ptq(tiny, batches, quantizers=CHEAP).strategy == expected.strategy
+
+
+def test_one_tensor_in_the_place_of_batches_is_refused(tiny, batches):
+    with pytest.raises(ValueError, match=r"calibration_batches: one tensor is not allowed\. Give a list of batches"):
+        quantize_ptq(tiny, batches[0])
+
+
 def test_the_loss_asked_for_is_the_one_reported(tiny, batches):
     result = quantize_ptq(tiny, batches, search="uniform", loss="mse", quantizers=CHEAP)
     expected, found = outputs(tiny.eval(), batches), outputs(result.model, batches)
     parts = [
-        (e - f).square().mean().item() / e.var(correction=0).item() * len(e)
+        ((e - f).square().mean() / e.square().mean()).item() * len(e)
         for e, f in zip(expected.split([4, 4, 2]), found.split([4, 4, 2]), strict=True)
     ]
     assert result.report.found.calibration_loss == pytest.approx(sum(parts) / 10, rel=1e-4)
