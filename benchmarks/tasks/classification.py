@@ -61,7 +61,7 @@ class Classification(Task):
 
     def evaluate(self, model: nn.Module, split: Split, report: Report) -> Scores:
         images, labels = self.data(split)
-        device = next(model.parameters()).device
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
         hits = []
         with torch.inference_mode():
             for start in range(0, len(images), EVALUATION_BATCH):
