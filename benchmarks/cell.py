@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.checkpoints import find_checkpoint, load_model
 from benchmarks.launch import Processes
 from benchmarks.meter import Meter
-from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record
+from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record, shortened
 from benchmarks.suite import Cell
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Report, Scores, Split, Task
@@ -61,7 +61,7 @@ class Subject:
     @classmethod
     def of(cls, cell: Cell, device: torch.device, report: Report) -> Subject:
         """Load, evaluate and calibrate a cell's model."""
-        task = TASKS.load(cell.task)()
+        task = TASKS.create(cell.task)
         checkpoint = find_checkpoint(cell.model, cell.task)
         network = load_model(cell.model, task, checkpoint).to(device)
         full_precision = task.evaluate(network, Split.TEST, _renamed(report, "full-precision evaluation"))
@@ -152,13 +152,13 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         layers=_layer_facts(problem, found),
         curves=found.curves,
         outcomes=Outcomes.pack(scores.outcomes.cpu().numpy()),
-        ids={split.value: subject.task.ids(split) for split in (Split.CALIBRATION, Split.VALIDATION)},
+        ids={split.value: shortened(subject.task.ids(split)) for split in Split},
     )
 
 
 def search_of(cell: Cell) -> Search:
     """Return the cell's search with its options."""
-    return SEARCHES.load(cell.search)(**cell.options)
+    return SEARCHES.create(cell.search, cell.options)
 
 
 def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def processor() -> str:
 
 
 def _quantizers(names: tuple[str, ...]) -> dict[str, Quantizer]:
-    return {name: QUANTIZERS.load(name)() for name in names}
+    return {name: QUANTIZERS.create(name) for name in names}
 
 
 def _renamed(report: Report, stage: str) -> Report:

@@ -106,7 +106,8 @@ def check_writable(folder: Path, option: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a suite's cells that are not done, then show how the methods compare and where everything is."""
     cells = _cells(args)
-    check_writable(args.out, "--out")
+    for folder in (args.out, args.out / cells[0].suite):
+        check_writable(folder, "--out")
     from benchmarks import console
     from benchmarks.results import compare
     from benchmarks.schedule import run_cells

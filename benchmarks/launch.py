@@ -49,9 +49,9 @@ def join() -> Processes:
     """Return this process's place in the run, after meeting the others where there are any.
 
     Raises:
-        LaunchError: `accelerate launch` was told to start several processes and started one.
+        LaunchError: `accelerate launch` was told to start several processes and started one, or WORLD_SIZE is no number.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _world()
     if world == 1:
         _refuse_lone_process()
         return Processes(0, 1, 0)
@@ -61,6 +61,15 @@ def join() -> Processes:
     # Of its own accord it would take processes without a GPU for strangers.
     state = PartialState(cpu=_on_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
+
+
+def _world() -> int:
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not (given.isascii() and given.isdigit() and int(given) > 0):
+        raise LaunchError(
+            f"WORLD_SIZE: '{given}' is not a number of processes. Unset it; `accelerate launch` sets it for its processes."
+        )
+    return int(given)
 
 
 def _on_cpu() -> bool:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from dqss.spec import Bits
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -116,7 +116,7 @@ class Record(_Part):
         strategy: layer name -> choice.
         layers: layer name -> facts, in the network's order.
         curves: name -> one value per search step.
-        ids: split name -> ids in the source data set.
+        ids: split name -> ids in the source data set, in their order; `first-last` where that is all of them in a row.
         processes: how many worked on the suite run.
     """
 
@@ -151,7 +151,7 @@ class Record(_Part):
     layers: dict[str, LayerFacts] | None = None
     curves: dict[str, list[float]] = {}
     outcomes: Outcomes | None = None
-    ids: dict[str, list[int]] = {}
+    ids: dict[str, list[int] | str] = {}
     started: str
     processes: int = 1
     threads: int | None = None
@@ -173,6 +173,46 @@ def key_of(definition: dict[str, Any]) -> str:
     """Return the SHA-256 of the definition's canonical JSON (sorted keys, no spaces)."""
     canonical = json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def shortened(ids: list[int]) -> list[int] | str:
+    """Return ids as a record keeps them.
+
+    >>> shortened([3, 4, 5, 6]), shortened([3, 5, 4])
+    ('3-6', [3, 5, 4])
+    """
+    in_a_row = len(ids) > 1 and ids == list(range(ids[0], ids[0] + len(ids)))
+    return f"{ids[0]}-{ids[-1]}" if in_a_row else ids
+
+
+def contradiction(record: Record) -> str | None:
+    """Return the field of a record that its definition, which the key seals, tells otherwise; None where all agree."""
+
+    def defined(*path: str | int) -> Any:
+        value: Any = record.definition
+        for step in path:
+            match value:
+                case {**keys} if step in keys:
+                    value = keys[step]
+                case [*entries] if isinstance(step, int) and step < len(entries):
+                    value = entries[step]
+                case _:
+                    return None
+        return value
+
+    method = defined("method", "name")
+    if method == "uniform":
+        method = f"uniform-{defined('quantizers', 'weight', 0, 'name')}"
+    told = {
+        "suite_version": defined("suite_version"),
+        "task": defined("task", "name"),
+        "model": defined("model", "name"),
+        "bits": defined("bits"),
+        "mode": defined("mode"),
+        "method": method,
+        "seed": defined("seed"),
+    }
+    return next((name for name, value in told.items() if value not in (None, getattr(record, name))), None)
 
 
 def record_path(out: Path, suite: str, key: str) -> Path:
@@ -202,7 +242,8 @@ def read_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        BadRecordError: truncated, of another schema, or its key does not fit its definition or its file's name.
+        BadRecordError: truncated, of another schema, its key does not fit its definition or its file's name, or its
+            fields tell otherwise than its definition.
     """
     try:
         record = Record.model_validate_json(path.read_bytes())
@@ -218,6 +259,8 @@ def read_record(path: Path) -> Record:
         )
     if not record.key == key_of(record.definition) == path.stem:
         raise BadRecordError(f"{path}: its key does not fit its content. Delete it; its cell runs again.")
+    if (field := contradiction(record)) is not None:
+        raise BadRecordError(f"{path}: its {field} is not what its definition says. Delete it; its cell runs again.")
     return record
 
 

@@ -215,7 +215,7 @@ def _options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
         except ValidationError as error:
             raise fault(explain(error.errors()[0]), method.name, name) from error
     try:
-        found(**options)
+        SEARCHES.create(method.search, options)
     except ValueError as error:
         option, _, rest = str(error).partition(": ")
         blamed = fault(rest, method.name, option) if option in options else fault(str(error), method.name)

@@ -58,7 +58,7 @@ def pretrain(args: argparse.Namespace) -> int:
     if args.epochs is not None:
         recipe = replace(recipe, epochs=args.epochs)
     with console.reporting() as report:
-        weights = train(args.model, TASKS.load(args.task)(), recipe, args.dest, report)
+        weights = train(args.model, TASKS.create(args.task), recipe, args.dest, report)
     facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     score = facts["score"]
     print(f"{weights}: {score['metric']} {score['test']:.2f} {score['unit']} on the test set")

@@ -75,8 +75,8 @@ def quantize_ptq(
         ValueError: bad bits, no batches, or values that are not finite.
     """
     batches = listed(calibration_batches)
-    candidates = {name: QUANTIZERS.load(name)() for name in quantizers}
-    searcher = SEARCHES.load(search)() if isinstance(search, str) else search
+    candidates = {name: QUANTIZERS.create(name) for name in quantizers}
+    searcher = SEARCHES.create(search) if isinstance(search, str) else search
     prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
     calibration = calibrate(prepared, batches, report)
     problem = pose(prepared, calibration, batches, candidates, candidates, loss)
@@ -170,8 +170,8 @@ def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -
 
     def quantized(name: str, layer: Layer) -> QuantizedLayer:
         choice, specs = strategy.layers[name], prepared.specs[name]
-        weight = quantized_weight(layer, QUANTIZERS.load(choice.weight)(), calibration, name, specs)
-        activation = QUANTIZERS.load(choice.activation)().qparams(calibration.activations[name], specs.activation)
+        weight = quantized_weight(layer, QUANTIZERS.create(choice.weight), calibration, name, specs)
+        activation = QUANTIZERS.create(choice.activation).qparams(calibration.activations[name], specs.activation)
         return QuantizedLayer(layer, weight, activation)
 
     return with_layers(prepared, quantized)

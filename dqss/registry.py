@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
@@ -36,10 +36,12 @@ class Entry:
     Args:
         location: "module:Class".
         version: raised when the same input may give another result; part of every cell's key.
+        options: what `create` gives the class, where they differ from its defaults.
     """
 
     location: str
     version: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,15 @@ class Registry(Generic[T]):
         if not (isinstance(found, type) and issubclass(found, base)):
             raise TypeError(f"{self.kind} '{name}': {location} is not a {self.base}")
         return found
+
+    def create(self, name: str, options: Mapping[str, Any] | None = None) -> T:
+        """Return what `name` stands for, made with the entry's options and these, which come first.
+
+        Raises:
+            UnknownNameError: no such name.
+            ValueError: an option's value that the class refuses.
+        """
+        return self.load(name)(**{**self.entry(name).options, **(options or {})})
 
 
 def _resolve(location: str) -> Any:

@@ -30,7 +30,7 @@ def layer_sqnr(
             (choice.weight, calibration.weights[name], prepared.specs[name].weight),
             (choice.activation, calibration.activations[name], prepared.specs[name].activation),
         ):
-            noise = summary.squared_error(QUANTIZERS.load(quantizer)().qparams(summary, spec))
+            noise = summary.squared_error(QUANTIZERS.create(quantizer).qparams(summary, spec))
             pair.append(decibels(summary.energy.sum().item(), noise.sum().item()))
         result[name] = (pair[0], pair[1])
     return result

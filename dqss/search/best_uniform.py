@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,7 +11,7 @@ from dqss.search.base import Found, Report, Search, SearchProblem
 
 @dataclass(frozen=True)
 class BestUniform(Search):
-    """M x N evaluations on the whole calibration set."""
+    """Every pair is tried on the calibration set, until it is known to be above the best so far."""
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
         losses = pair_losses(problem, report)
@@ -19,10 +20,15 @@ class BestUniform(Search):
 
 
 def pair_losses(problem: SearchProblem, report: Report) -> dict[tuple[int, int], float]:
-    """Return the calibration loss of every pair of candidates (weight, activation) as a uniform strategy."""
+    """Return the calibration loss of every pair of candidates (weight, activation) as a uniform strategy.
+
+    That of the best is exact; of a pair known to be above the best before it, a value between that and its loss.
+    """
     pairs = list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
-    losses = {}
+    losses: dict[tuple[int, int], float] = {}
+    best = math.inf
     for done, pair in enumerate(pairs, start=1):
-        losses[pair] = problem.loss(problem.uniform(*pair))
+        losses[pair] = problem.loss(problem.uniform(*pair), best)
+        best = min(best, losses[pair])
         report("search", done, len(pairs))
     return losses

@@ -82,7 +82,7 @@ def test_the_record_says_which_cell_it_is_of(records, cells):
 def test_the_score_and_the_loss_are_those_of_the_strategy_in_the_record(name, records, cells):
     """Measured anew from the record, by the library alone."""
     cell, record = cells[name], records[name]
-    task = TASKS.load("fashion-mnist")()
+    task = TASKS.create("fashion-mnist")
     context = Context(ALONE)
     network = context.subject(cell, no_report).prepared.model
     assert task.evaluate(network, Split.TEST, no_report).primary == record.full_precision_score
@@ -140,12 +140,13 @@ def test_more_bits_take_more_room_and_work(records):
     assert four.size_bytes <= eight.size_bytes
 
 
-def test_ids_are_those_of_calibration_and_validation_and_none_of_test(records):
-    task = TASKS.load("fashion-mnist")()
+def test_ids_are_those_of_every_split(records):
+    task = TASKS.create("fashion-mnist")
     for record in records.values():
-        assert set(record.ids) == {"calibration", "search-validation"}
+        assert set(record.ids) == {"train", "calibration", "search-validation", "test"}
         assert record.ids["calibration"] == task.ids(Split.CALIBRATION)
         assert len(record.ids["calibration"]) == 128
+        assert (record.ids["train"], record.ids["test"]) == ("0-59999", "0-9999")
 
 
 @pytest.mark.parametrize("name", [("dqss", "W4A4"), ("random", "W4A4")])

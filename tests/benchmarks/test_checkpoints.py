@@ -33,7 +33,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("model", "task"), sorted(set(PAIRS)))
 def test_every_model_of_a_shipped_suite_comes_trained(model, task):
     checkpoint = find_checkpoint(model, task)
-    network = load_model(model, TASKS.load(task)(), checkpoint)
+    network = load_model(model, TASKS.create(task), checkpoint)
     assert not network.training
     assert checkpoint.recipe["parameters"] == sum(each.numel() for each in network.parameters())
     assert (checkpoint.recipe["model"], checkpoint.recipe["task"]) == (model, task)
@@ -43,7 +43,7 @@ def test_every_model_of_a_shipped_suite_comes_trained(model, task):
 @pytest.mark.parametrize("model", list(MODELS))
 def test_a_shipped_model_is_as_good_as_its_json_says(model):
     """On the first 1,000 images; two standard deviations of a share of 93 % among them are 1.6 points."""
-    task = TASKS.load("fashion-mnist")()
+    task = TASKS.create("fashion-mnist")
     checkpoint = find_checkpoint(model, "fashion-mnist")
     network = load_model(model, task, checkpoint)
     images, labels = task.data(Split.TEST)
@@ -98,4 +98,4 @@ def test_weights_of_another_model_do_not_load(own):
     weights = SHIPPED / "fashion-mnist" / "resnet20.safetensors"
     recipe = json.loads(weights.with_suffix(".json").read_text())
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        load_model("resnet8", TASKS.load("fashion-mnist")(), Checkpoint(weights, recipe["sha256"], recipe))
+        load_model("resnet8", TASKS.create("fashion-mnist"), Checkpoint(weights, recipe["sha256"], recipe))

@@ -40,6 +40,13 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch):
     join().meet()
 
 
+@pytest.mark.parametrize("given", ["abc", "", "0", "-1", "1.5"])
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, given):
+    monkeypatch.setenv("WORLD_SIZE", given)
+    with pytest.raises(LaunchError, match=f"WORLD_SIZE: '{given}' is not a number of processes"):
+        join()
+
+
 @pytest.mark.parametrize("error", [psutil.AccessDenied(), psutil.NoSuchProcess(1)])
 def test_a_parent_that_cannot_be_read_is_no_launcher(monkeypatch, error):
     class Hidden:

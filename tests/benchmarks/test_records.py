@@ -16,6 +16,7 @@ from benchmarks.records import (
     MetricFacts,
     Outcomes,
     Record,
+    contradiction,
     iterate_records,
     key_of,
     read_record,
@@ -94,7 +95,7 @@ def of_another_cell(text):
 
 
 def of_another_schema(text):
-    return text.replace('"schema_version": 1', '"schema_version": 99')
+    return text.replace('"schema_version": 2', '"schema_version": 99')
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,9 @@ def of_another_schema(text):
         (lambda _: "[]", "not a record"),
         (lambda _: '{"note": "mine"}', "not a record"),
         (lambda text: text.replace('"model"', '"modell"'), "not a record"),
-        (of_another_schema, "schema version 99, this program reads 1"),
+        (of_another_schema, "schema version 99, this program reads 2"),
         (of_another_cell, "its key does not fit its content"),
+        (lambda text: text.replace('"bits": "W4A4",\n "mode"', '"bits": "W8A8",\n "mode"'), "its bits is not what its"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_named_with_its_fault(change, fault, tmp_path):
@@ -118,6 +120,36 @@ def test_a_file_that_cannot_be_trusted_is_named_with_its_fault(change, fault, tm
         read_record(path)
     assert str(caught.value).endswith("Delete it; its cell runs again.")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("suite_version", 2),
+        ("task", "kmnist"),
+        ("model", "resnet20"),
+        ("bits", "W8A8"),
+        ("mode", "qat"),
+        ("method", "dqss"),
+        ("method", "uniform-kl"),
+        ("method", "uniform"),
+        ("seed", 3),
+    ],
+)
+def test_a_field_that_tells_otherwise_than_the_definition_is_found(field, value):
+    definition = {
+        "suite_version": 1,
+        "task": {"name": "fashion-mnist"},
+        "model": {"name": "resnet8"},
+        "bits": "W4A4",
+        "mode": "ptq",
+        "method": {"name": "uniform"},
+        "quantizers": {"weight": [{"name": "mse"}]},
+        "seed": 0,
+    }
+    record = a_record(definition=definition, method="uniform-mse")
+    assert contradiction(record) is None
+    assert contradiction(record.model_copy(update={field: value})) == field
 
 
 def test_bytes_that_are_no_text_are_a_bad_record(tmp_path):

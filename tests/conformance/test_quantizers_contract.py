@@ -42,7 +42,7 @@ TENSORS = {
 SPECS = [QuantSpec(2, True, None), QuantSpec(2, False, 0), QuantSpec(8, True, 0), QuantSpec(8, False, None)]
 
 every_quantizer = pytest.mark.parametrize(
-    "quantizer", [pytest.param(QUANTIZERS.load(name)(), id=name) for name in QUANTIZERS]
+    "quantizer", [pytest.param(QUANTIZERS.create(name), id=name) for name in QUANTIZERS]
 )
 every_tensor = pytest.mark.parametrize("kind", TENSORS)
 

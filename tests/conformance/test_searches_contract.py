@@ -24,7 +24,7 @@ def problem_of(weights: list[str], activations: list[str]) -> SearchProblem:
         batches = [torch.randn(count, 1, 6, 6) for count in (5, 3)]
     prepared = prepare(network, PROTOCOLS["academic"], Bits(3, 3))
     calibration = calibrate(prepared, batches, no_report)
-    tables = ({name: QUANTIZERS.load(name)() for name in names} for names in (weights, activations))
+    tables = ({name: QUANTIZERS.create(name) for name in names} for names in (weights, activations))
     return pose(prepared.at(Bits(2, 3)), calibration, batches, *tables, None)
 
 
@@ -43,7 +43,7 @@ class Run:
     def __init__(self, name: str, problem: SearchProblem, seed: int) -> None:
         self.stages: list[tuple[str, int, int]] = []
         self.problem = problem.fresh(seed)
-        self.found: Found = SEARCHES.load(name)(**OPTIONS.get(name, {})).search(
+        self.found: Found = SEARCHES.create(name, OPTIONS.get(name, {})).search(
             self.problem, lambda *stage: self.stages.append(stage)
         )
 

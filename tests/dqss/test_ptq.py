@@ -44,8 +44,8 @@ def test_a_quantized_model_equals_one_quantized_by_hand(tiny, batches):
     by_hand = copy.deepcopy(prepared.model)
     for name, choice in strategy.layers.items():
         layer, specs = by_hand.get_submodule(name), prepared.specs[name]
-        weight = QUANTIZERS.load(choice.weight)().qparams(calibration.weights[name], specs.weight)
-        activation = QUANTIZERS.load(choice.activation)().qparams(calibration.activations[name], specs.activation)
+        weight = QUANTIZERS.create(choice.weight).qparams(calibration.weights[name], specs.weight)
+        activation = QUANTIZERS.create(choice.activation).qparams(calibration.activations[name], specs.activation)
         layer.weight.data = fake_quantize(layer.weight.data, weight)
         layer.register_forward_pre_hook(lambda module, args, grid=activation: (fake_quantize(args[0], grid),))
     assert outputs(quantized, batches).equal(outputs(by_hand, batches))
@@ -200,7 +200,7 @@ def test_a_protocol_is_given_by_name_or_as_it_is():
 def test_one_problem_serves_many_searches(tiny, batches):
     prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits(3, 3))
     calibration = calibrate(prepared, batches, no_report)
-    quantizers = {name: QUANTIZERS.load(name)() for name in CHEAP}
+    quantizers = {name: QUANTIZERS.create(name) for name in CHEAP}
     problem = pose(prepared, calibration, batches, quantizers, quantizers, None)
     alone = QUICK.search(problem.fresh(5), no_report)
     Dqss(steps=5).search(problem.fresh(0), no_report)

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from dqss.registry import Entry, Registry, UnknownNameError, did_you_mean
@@ -45,3 +47,11 @@ def test_nothing_is_imported_before_it_is_asked_for():
 def test_a_suggestion_needs_a_likeness():
     assert did_you_mean("resnet9", {"resnet8": 1, "vgg": 2}) == "Did you mean 'resnet8'?"
     assert did_you_mean("", ["b", "a"]) == "Allowed: a, b."
+
+
+def test_an_entry_is_made_with_its_options_and_those_given_come_first():
+    spans: Registry[timedelta] = Registry(
+        "span", "datetime:timedelta", {"day": Entry("datetime:timedelta", options={"days": 1, "hours": 2})}
+    )
+    assert spans.create("day") == timedelta(days=1, hours=2)
+    assert spans.create("day", {"hours": 5}) == timedelta(days=1, hours=5)

@@ -36,7 +36,7 @@ def test_a_layers_sqnr_is_that_of_its_raw_values(tiny, batches, granularity):
         hook.remove()
 
     def naive(x, quantizer, summary, spec):
-        noise = fake_quantize(x, QUANTIZERS.load(quantizer)().qparams(summary, spec)) - x
+        noise = fake_quantize(x, QUANTIZERS.create(quantizer).qparams(summary, spec)) - x
         return 10 * torch.log10(x.square().sum() / noise.square().sum()).item()
 
     found = layer_sqnr(prepared, calibration, strategy)

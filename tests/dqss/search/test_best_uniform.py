@@ -26,6 +26,8 @@ def test_it_finds_the_least_loss_of_all_pairs(problem):
     best = min(losses, key=losses.__getitem__)
     assert {(choice.weight, choice.activation) for choice in found.strategy.layers.values()} == {best}
     assert found.calibration_loss == pytest.approx(losses[best], rel=1e-6)
-    assert found.curves["loss"] == pytest.approx(list(losses.values()), rel=1e-6)
     assert len(set(losses.values())) > 1
-    assert problem.cost.forward_passes == 3 * 2 * 10
+    # What was given up lies between the best and its own loss, and cost less than running it to the end.
+    for told, true in zip(found.curves["loss"], losses.values(), strict=True):
+        assert found.calibration_loss * (1 - 1e-6) <= told <= true * (1 + 1e-6)
+    assert 10 <= problem.cost.forward_passes < 3 * 2 * 10

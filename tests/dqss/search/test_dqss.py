@@ -13,6 +13,7 @@ from dqss.ptq import pose
 from dqss.quantizers.base import Quantizer
 from dqss.registry import UnknownNameError
 from dqss.search.base import SearchProblem, no_report
+from dqss.search.best_uniform import pair_losses
 from dqss.search.dqss import Alpha, Dqss, discretize, favouring, mean_entropy, shuffled, softmax_at
 from dqss.search.relax import RELAXATIONS
 from dqss.spec import PROTOCOLS, Bits, QuantSpec
@@ -156,9 +157,12 @@ def test_it_writes_a_value_per_step_and_counts_its_passes(planted):
     problem = planted.fresh(0)
     found = Dqss(steps=7).search(problem, no_report)
     assert {name: len(curve) for name, curve in found.curves.items()} == {"loss": 7, "entropy": 7}
-    # Nine pairs probed on all four batches of eight images, seven batches there and back, then all images for the
+    probing = planted.fresh(0)
+    pair_losses(probing, no_report)
+    assert probing.cost.forward_passes < 9 * 32
+    # Nine pairs probed on four batches of eight images, seven batches there and back, then all images for the
     # relaxed loss and those of two discrete strategies.
-    assert problem.cost.forward_passes == 9 * 32 + 7 * 8 * 3 + 32 + 2 * 32
+    assert problem.cost.forward_passes == probing.cost.forward_passes + 7 * 8 * 3 + 32 + 2 * 32
 
 
 def test_the_only_step_is_at_the_warm_temperature(planted):

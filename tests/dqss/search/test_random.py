@@ -8,7 +8,8 @@ def test_it_keeps_the_best_of_its_draws(problem):
     found = Random(draws=6).search(problem, no_report)
     assert len(found.curves["loss"]) == 6
     assert found.calibration_loss == min(found.curves["loss"])
-    assert problem.cost.forward_passes == 6 * 10
+    # Of three batches of 4, 3 and 3 images at least the first is run for each.
+    assert 10 + 5 * 4 <= problem.cost.forward_passes <= 6 * 10
 
 
 def test_more_draws_go_on_where_fewer_end(problem):
@@ -21,7 +22,7 @@ def test_more_draws_go_on_where_fewer_end(problem):
 def test_every_pair_is_drawn_for_every_layer_evenly(problem):
     drawn = []
     counting = problem.fresh(0)
-    object.__setattr__(counting, "loss", lambda picks: drawn.append(picks) or 0.0)
+    object.__setattr__(counting, "loss", lambda picks, bound: drawn.append(picks) or 0.0)
     Random(draws=600).search(counting, no_report)
     for layer in range(3):
         for pair in ((weight, activation) for weight in range(3) for activation in range(2)):

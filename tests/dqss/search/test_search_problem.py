@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -15,6 +17,18 @@ def test_the_loss_of_picks_is_that_of_the_quantized_model_over_all_images(proble
         for batch, target in zip(problem.batches, problem.calibration.targets, strict=True)
     ]
     assert problem.loss(picks) == pytest.approx(sum(losses) / 10, rel=1e-6)
+
+
+def test_a_loss_above_the_bound_is_given_up_and_one_below_it_is_exact(problem):
+    picks = ((2, 0), (0, 1), (1, 1))
+    loss = problem.loss(picks)
+    problem.cost.forward_passes = 0
+    assert problem.loss(picks, bound=loss) == loss
+    assert problem.cost.forward_passes == 10
+    assert problem.loss(picks, bound=math.nextafter(loss, 0)) == loss
+    problem.cost.forward_passes = 0
+    assert 1e-9 < problem.loss(picks, bound=1e-9) < loss
+    assert problem.cost.forward_passes == len(problem.batches[0])
 
 
 def test_picks_are_positions_in_the_tables_of_candidates(problem):
