@@ -49,7 +49,7 @@ def join() -> Processes:
     """Return this process's place in the run, after meeting the others where there are any.
 
     Raises:
-        LaunchError: `accelerate launch` was told to start several processes and started one, or WORLD_SIZE is no number.
+        LaunchError: `accelerate launch` was told to start several processes and started one; WORLD_SIZE is no number.
     """
     world = _world()
     if world == 1:
@@ -67,7 +67,7 @@ def _world() -> int:
     given = os.environ.get("WORLD_SIZE", "1")
     if not (given.isascii() and given.isdigit() and int(given) > 0):
         raise LaunchError(
-            f"WORLD_SIZE: '{given}' is not a number of processes. Unset it; `accelerate launch` sets it for its processes."
+            f"WORLD_SIZE: '{given}' is not a number of processes. Unset it; `accelerate launch` sets its own."
         )
     return int(given)
 
