@@ -13,6 +13,9 @@ from leaderboard.statistics import Gain, Verdict, gain_over, mean_gain, mean_sco
 METHOD = "dqss"
 BASELINE = "best-uniform"
 
+CLOSEST = 0.1
+"""A share of a smaller distance, in the metric's unit of differences, would say nothing."""
+
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 """Only a complete row, every seed ok, has a gain and takes part in ranks."""
 
@@ -27,6 +30,8 @@ class Row:
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
         gain: over the best uniform pair; None where either is not complete.
+        closed: percent of the distance from the best uniform pair to full precision that the gain covers; None without a
+            gain, or where that pair is less than CLOSEST below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
     """
 
@@ -37,6 +42,7 @@ class Row:
     score: float | None
     gap: float | None
     gain: Gain | None
+    closed: float | None
     rank: Literal["best", "tied"] | None
 
     @property
@@ -96,6 +102,12 @@ class Board:
         return row.gain if row else None
 
     @property
+    def closed(self) -> float | None:
+        """The share of the best uniform pair's gap that DQSS closes, in percent."""
+        row = self.row(METHOD)
+        return row.closed if row else None
+
+    @property
     def images(self) -> int | None:
         """How many test images the gains are of; None where there is no paired gain."""
         return next((row.gain.images for row in self.rows if row.gain and row.gain.images), None)
@@ -112,11 +124,13 @@ class Headline:
 
     Args:
         gain: mean over the models where both are complete; None where there is none.
+        closed: percent of the gap to full precision, the mean over the models where there is one to close.
         verdicts: model -> verdict; None where either side is not complete.
     """
 
     bits: str
     gain: Gain | None
+    closed: float | None
     verdicts: dict[str, Verdict | None]
 
     def count(self, verdict: Verdict) -> int:
@@ -217,11 +231,22 @@ def _board(model: str, bits: str, records: list[Record], seeds: dict[str, int]) 
             behind = gain_over(groups[leader], group)
             rank = "best" if method == leader or behind.value == 0 else "tied" if behind.verdict == "tie" else None
         score = means.get(method)
-        gap = _mean([_gap(record) for record in group])
-        return Row(method, states[method], group, seeds[method], score, gap, gain, rank)
+        gap = _gaps(group)
+        closed = None if gain is None or method == BASELINE else _closed(gain.value, _gaps(groups[BASELINE]))
+        return Row(method, states[method], group, seeds[method], score, gap, gain, closed, rank)
 
     rows = sorted((row(method) for method in groups), key=_row_order)
     return Board(model, bits, (min(measured), max(measured)) if measured else None, tuple(rows))
+
+
+def _gaps(group: Sequence[Record]) -> float | None:
+    return _mean([_gap(record) for record in group])
+
+
+def _closed(gain: float, gap_of_bar: float | None) -> float | None:
+    if gap_of_bar is None or gap_of_bar > -CLOSEST:
+        return None
+    return 100 * gain / -gap_of_bar
 
 
 def _gap(record: Record) -> float | None:
@@ -251,7 +276,8 @@ def _headline(bits: str, boards: list[Board]) -> Headline:
         if mine and theirs and mine.gain is not None:
             pairs.append((mine.ok, theirs.ok))
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}
-    return Headline(bits, mean_gain(pairs) if pairs else None, verdicts)
+    closed = _mean([board.closed for board in boards])
+    return Headline(bits, mean_gain(pairs) if pairs else None, closed, verdicts)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,7 +15,7 @@ def board_of(records, model="resnet8", bits="W4A4"):
 
 
 def test_a_board_has_scores_gaps_and_gains_that_were_worked_out_by_hand(record):
-    board = board_of(
+    (comparison,) = compare(
         [
             record("uniform-mse", POOR),
             record("best-uniform", FAIR),
@@ -23,15 +23,25 @@ def test_a_board_has_scores_gaps_and_gains_that_were_worked_out_by_hand(record):
             record("dqss", FAIR, seed=1),
         ]
     )
+    (board,) = comparison.boards
     assert [(row.method, row.score, row.gap) for row in board.rows] == [
         ("dqss", 85.0, -5.0),
         ("best-uniform", 80.0, -10.0),
         ("uniform-mse", 60.0, -30.0),
     ]
     assert [row.gain.value for row in board.rows] == [5.0, 0.0, -20.0]
+    # Full precision has 90, the bar 80: half of the ten points are won back, or twice as many lost.
+    assert [row.closed for row in board.rows] == [50.0, None, -200.0]
+    assert board.closed == comparison.headlines[0].closed == 50.0
     assert board.rows[0].spread == (80.0, 90.0)
     assert board.full_precision == (90.0, 90.0)
     assert board.rival.method == "best-uniform"
+
+
+def test_a_bar_at_full_precision_leaves_no_gap_to_close(record):
+    board = board_of([record("best-uniform", GOOD), record("dqss", FAIR, seed=0)])
+    assert board.row("dqss").gain.value == -10.0
+    assert board.closed is None
 
 
 def test_a_search_that_loses_is_a_loss(record):
