@@ -16,7 +16,7 @@ SEARCHES: Registry[Search] = Registry(
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform"),
         "random": Entry("dqss.search.random:Random", version=2),
-        "dqss": Entry("dqss.search.dqss:Dqss"),
+        "dqss": Entry("dqss.search.dqss:Dqss", version=2),
     },
 )
 

@@ -99,10 +99,14 @@ class SearchProblem:
                     break
         return total
 
-    def loss(self, picks: Picks, bound: float = math.inf) -> float:
-        """Return the calibration loss of a discrete strategy; `bound` is as for `current_loss`."""
+    def choose(self, picks: Picks) -> None:
+        """Let `model` run a discrete strategy from now on."""
         for layer, (weight, activation) in zip(self.layers.values(), picks, strict=True):
             layer.choose(weight, activation)
+
+    def loss(self, picks: Picks, bound: float = math.inf) -> float:
+        """Return the calibration loss of a discrete strategy; `bound` is as for `current_loss`."""
+        self.choose(picks)
         return self.current_loss(bound)
 
     def uniform(self, weight: int, activation: int) -> Picks:

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from dqss.registry import UnknownNameError, did_you_mean
 from dqss.search.base import Found, Picks, Report, Search, SearchProblem, no_report
 from dqss.search.best_uniform import pair_losses
+from dqss.search.refine import refine
 from dqss.search.relax import RELAXATIONS
 
 
@@ -28,11 +29,11 @@ class Alpha(NamedTuple):
 
 @dataclass(frozen=True)
 class Dqss(Search):
-    """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically.
+    """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically; then refinement.
 
     It starts with the best uniform pair of a few batches favoured in every layer: from even odds the first draws of
-    some networks are so poor that their gradients say nothing. It ends with the argmax of alpha, or with that pair
-    where the calibration loss says so.
+    some networks are so poor that their gradients say nothing. Refinement goes on from the argmax of alpha, or from
+    that pair where the calibration loss says so.
 
     Args:
         steps: how many gradient steps.
@@ -42,21 +43,25 @@ class Dqss(Search):
         relaxation: `softmax` or `gumbel`.
         warm: the temperature of the first step.
         cold: the temperature of the last step, at which the relaxed loss is measured.
+        refinement: images that the refinement of the discrete strategy may send forward; a backward pass counts as two.
     """
 
     steps: int = 100
     probes: int = 4
-    favour: float = 0.75
-    learning_rate: float = 0.1
+    favour: float = 0.9
+    learning_rate: float = 0.2
     relaxation: str = "gumbel"
     warm: float = 1.0
     cold: float = 0.1
+    refinement: int = 20_000
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
         if self.probes < 1:
             raise ValueError(f"probes: {self.probes} is not allowed. Give at least 1.")
+        if self.refinement < 0:
+            raise ValueError(f"refinement: {self.refinement} is not allowed. Give 0 or more.")
         if not 0 < self.favour < 1:
             raise ValueError(f"favour: {self.favour} is not allowed. Give a number between 0 and 1.")
         if not self.learning_rate > 0:
@@ -94,13 +99,16 @@ class Dqss(Search):
         mix(problem, final)
         relaxed_loss = problem.current_loss()
         discretized = discretize(alpha)
-        losses = {picks: problem.loss(picks) for picks in (discretized, problem.uniform(*start))}
-        picks = min(losses, key=losses.__getitem__)
+        discretized_loss = problem.loss(discretized)
+        uniform = problem.uniform(*start)
+        better = uniform if problem.loss(uniform, discretized_loss) < discretized_loss else discretized
+        refined = refine(problem, better, self.refinement, generator, report)
+        curves["refined"] = refined.losses
         return Found(
-            strategy=problem.strategy(picks),
-            calibration_loss=losses[picks],
+            strategy=problem.strategy(refined.picks),
+            calibration_loss=refined.losses[-1],
             relaxed_loss=relaxed_loss,
-            discretized_loss=losses[discretized],
+            discretized_loss=discretized_loss,
             alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
             curves=curves,
         )

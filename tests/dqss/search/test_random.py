@@ -8,7 +8,7 @@ def test_it_keeps_the_best_of_its_draws(problem):
     found = Random(draws=6).search(problem, no_report)
     assert len(found.curves["loss"]) == 6
     assert found.calibration_loss == min(found.curves["loss"])
-    # Of three batches of 4, 3 and 3 images at least the first is run for each.
+    # Of three batches of 4, 4 and 2 images at least the first is run for each.
     assert 10 + 5 * 4 <= problem.cost.forward_passes <= 6 * 10
 
 
