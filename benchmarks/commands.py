@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.progress import NullProgress, duration, say, warn
+from benchmarks.progress import NullProgress, counted, duration, say, warn
 
 if TYPE_CHECKING:
     from benchmarks.records import Record
@@ -90,10 +90,6 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
 
 def check_writable(folder: Path, option: str) -> None:
     """Make the folder that an option names; raise CommandError where nothing can be written to it."""
-    if "?" in str(folder):
-        raise CommandError(
-            f"the folder '{folder}' has a '?' in its name, which cuts an SQLite address short. Rename it."
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -106,6 +102,10 @@ def check_writable(folder: Path, option: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a suite's cells that are not done, then show how the methods compare and where everything is."""
     cells = _cells(args)
+    if "?" in str(args.out):
+        raise CommandError(
+            f"the folder '{args.out}' has a '?' in its name, which cuts an SQLite address short. Rename it."
+        )
     for folder in (args.out, args.out / cells[0].suite):
         check_writable(folder, "--out")
     from benchmarks import console
@@ -187,7 +187,7 @@ def plan(args: argparse.Namespace) -> int:
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "to do", "skipped", "failed"))
     expected = planned.expected_seconds
     time = "unknown before the first run" if expected is None else duration(expected)
-    say(f"\n{len(states)} cells: {counts}. Expected time: {time}.")
+    say(f"\n{counted(len(states))}: {counts}. Expected time: {time}.")
     return OK
 
 
@@ -201,8 +201,8 @@ def validate(args: argparse.Namespace) -> int:
     if faults:
         blocked = sum(cell.skip_reason is not None for cell in cells)
         reasons = " ".join(reason if reason.endswith(".") else f"{reason}." for reason in faults)
-        raise CommandError(f"{path}: {blocked} of {len(cells)} cells cannot run. {reasons}")
-    print(f"{path}: good, {len(cells)} cells.")
+        raise CommandError(f"{path}: {blocked} of {counted(len(cells))} cannot run. {reasons}")
+    print(f"{path}: good, {counted(len(cells))}.")
     for name, values in (
         ("task", [cell.task for cell in cells]),
         ("models", [cell.model for cell in cells]),
@@ -270,7 +270,13 @@ def _short_row(record: Record) -> Sequence[str]:
 
 def leaderboard_build(args: argparse.Namespace) -> int:
     """Make the static site from records."""
-    page = _build_site(args.results, args.site or args.results / "site")
+    site = args.site or args.results / "site"
+    try:
+        page = _build_site(args.results, site)
+    except OSError as error:
+        raise CommandError(
+            f"cannot write the site to '{site}': {error.strerror}. Name another folder with --site."
+        ) from error
     print(page)
     print(f"open with: {_open_command(page)}")
     return OK

@@ -212,13 +212,18 @@ def _comparison_table(comparisons: Sequence[Comparison], notes: dict[str, int]) 
         table.add_column(comparison.bits, justify="right", no_wrap=True, min_width=SCORE_WIDTH)
         table.add_column("gain", justify="right", no_wrap=True)
         table.add_column("sec", justify="right", no_wrap=True)
-    full = [("-" if c.full_precision is None else f"{c.full_precision:.2f}", "", "") for c in comparisons]
+    full = [(_full_precision(c.full_precision), "", "") for c in comparisons]
     table.add_row("full precision", *chain.from_iterable(full))
     lines = [{line.method: line for line in c.lines} for c in comparisons]
     for method in dict.fromkeys(chain.from_iterable(lines)):
         cells = [cell for by_method in lines for cell in _cells(by_method.get(method), notes)]
         table.add_row(method, *cells, style="bold" if method.startswith("dqss") else "")
     return table
+
+
+def _full_precision(measured: tuple[float, float] | None) -> str:
+    # Never a mean: scores that differ are of other checkpoints or machines.
+    return " to ".join(dict.fromkeys(f"{score:.2f}" for score in measured)) if measured else "-"
 
 
 def _cells(line: Line | None, notes: dict[str, int]) -> tuple[Text, Text, Text]:

@@ -77,9 +77,18 @@ def remaining(expected: float | None, elapsed: float, share: float) -> float | N
     return (1 - share) * ((1 - share) * expected + elapsed)
 
 
+def counted(cells: int) -> str:
+    """Return a number of cells.
+
+    >>> counted(1), counted(63)
+    ('1 cell', '63 cells')
+    """
+    return f"{cells} cell{'' if cells == 1 else 's'}"
+
+
 def announce(total: int, done: int, expected: float | None) -> str:
     """Return the first line of a run."""
-    text = f"{total} cell{'' if total == 1 else 's'}, {done} done already"
+    text = f"{counted(total)}, {done} done already"
     return text if expected is None or done == total else f"{text}; about {duration(expected)} to go"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from benchmarks.outcomes import fault_of
 from dqss.spec import Bits
 
 SCHEMA_VERSION = 2
@@ -242,26 +243,40 @@ def read_record(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        BadRecordError: truncated, of another schema, its key does not fit its definition or its file's name, or its
-            fields tell otherwise than its definition.
+        BadRecordError: not readable, truncated, of another schema, its key does not fit its definition or its file's
+            name, its fields tell otherwise than its definition, or its score otherwise than its outcomes.
     """
     try:
         record = Record.model_validate_json(path.read_bytes())
-    except (ValidationError, ValueError) as error:
-        first = str(error).splitlines()
+        key = key_of(record.definition)
+    except OSError as error:
+        raise BadRecordError(f"{path}: cannot be read: {error.strerror}. Make it readable, or delete it.") from error
+    except ValueError as error:
         raise BadRecordError(
-            f"{path}: not a record ({' '.join(first[:3])}). Delete it; its cell runs again."
+            f"{path}: not a record ({_first_fault(error)}). Delete it; its cell runs again."
         ) from error
     if record.schema_version != SCHEMA_VERSION:
         raise BadRecordError(
             f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}. "
             "Delete it; its cell runs again."
         )
-    if not record.key == key_of(record.definition) == path.stem:
+    if not record.key == key == path.stem:
         raise BadRecordError(f"{path}: its key does not fit its content. Delete it; its cell runs again.")
     if (field := contradiction(record)) is not None:
         raise BadRecordError(f"{path}: its {field} is not what its definition says. Delete it; its cell runs again.")
+    if (fault := fault_of(record)) is not None:
+        raise BadRecordError(f"{path}: {fault} Delete it; its cell runs again.")
     return record
+
+
+def _first_fault(error: ValueError) -> str:
+    """Return where a file departs from a record first, and how, on one line."""
+    if not isinstance(error, ValidationError):
+        return f"definition: {error}"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return " ".join((f"{where}: {what}" if where else what).split())
 
 
 def iterate_records(out: Path, suite: str | None = None) -> Iterator[Record | BadRecordError]:

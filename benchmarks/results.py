@@ -140,7 +140,8 @@ class Comparison:
     """All methods on one model at one bit-width: scores that may be ranked together.
 
     Args:
-        full_precision: the checkpoint's score; None where no method ended well.
+        full_precision: lowest and highest score of the checkpoint among the records; they should be equal. None where
+            no method ended well.
     """
 
     suite: str
@@ -151,7 +152,7 @@ class Comparison:
     model: str
     bits: str
     metric: MetricFacts | None
-    full_precision: float | None
+    full_precision: tuple[float, float] | None
     lines: tuple[Line, ...]
 
 
@@ -208,6 +209,7 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
             for label in dict.fromkeys(labels.values())
         )
         metric = next((record.metric for record in block if record.metric is not None), None)
-        full_precision = _mean(record.full_precision_score for record in ended_well)
+        measured = [score for record in ended_well if (score := record.full_precision_score) is not None]
+        full_precision = (min(measured), max(measured)) if measured else None
         comparisons.append(Comparison(*where, metric=metric, full_precision=full_precision, lines=lines))
     return comparisons

@@ -15,6 +15,7 @@ SCALARS = (
     "full_precision_score",
     "calibration_loss",
     "relaxed_loss",
+    "discretized_loss",
     "search_seconds",
     "calibration_seconds",
     "evaluation_seconds",

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy
+from typing import Literal
 
 from benchmarks.records import BadRecordError, Record, iterate_records, key_of
-
-# Outcomes are at best float32, so their mean meets the recorded score only to about this share of it.
-SCORE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -39,48 +33,10 @@ def load(results: Path) -> Loaded:
         if isinstance(item, BadRecordError):
             # The same records give the same page wherever they lie.
             faults.append(str(item).replace(f"{results}{os.sep}", ""))
-        elif (fault := fault_of(item)) is not None:
-            faults.append(f"{item.suite}/{item.key}.json: {fault} Delete it; its cell runs again.")
         else:
             found.append(item)
     newest = _newest(found)
     return Loaded(newest, tuple(faults), len(found) - len(newest))
-
-
-def fault_of(record: Record) -> str | None:
-    """Return why a well-formed record cannot count, or None: its score must follow from its own outcomes."""
-    if record.status != "ok":
-        return None if record.reason else f"it is {record.status} without a reason."
-    if record.score is None or record.metric is None:
-        return "it is ok but has no score or no metric."
-    try:
-        scores = image_scores(record)
-    except ValueError as error:
-        return f"its outcomes cannot be unpacked ({error})."
-    if scores is None:
-        return None
-    mean = float(scores.mean())
-    # Written so that a mean that is not a number is a fault too.
-    if not abs(mean - record.score) <= SCORE_TOLERANCE * max(1.0, abs(record.score)):
-        return f"its score {record.score:g} is not the mean of its outcomes, {mean:g}."
-    return None
-
-
-def image_scores(record: Record) -> numpy.ndarray[Any, numpy.dtype[numpy.float64]] | None:
-    """Return (N,) one score per test image in the unit of the metric (a hit counts 100 %); None without outcomes.
-
-    Raises:
-        ValueError: the outcomes are damaged.
-    """
-    outcomes = record.outcomes
-    if outcomes is None:
-        return None
-    bits = outcomes.kind == "bits"
-    # Unpacking fills up what is missing, with zeros at best.
-    expected = -(-outcomes.count // 8) if bits else 4 * outcomes.count
-    if expected < 1 or len(base64.b64decode(outcomes.data, validate=True)) != expected:
-        raise ValueError(f"they are not of {outcomes.count} images")
-    return outcomes.unpack().astype(numpy.float64) * (100.0 if bits else 1.0)
 
 
 def candidates_of(record: Record, kind: Literal["weight", "activation"]) -> list[str]:

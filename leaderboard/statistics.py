@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy
 
+from benchmarks.outcomes import image_scores
 from benchmarks.records import Record
-from leaderboard.load import image_scores
 
 Scores = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 Verdict = Literal["win", "tie", "loss", "open"]

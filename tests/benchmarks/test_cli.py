@@ -10,7 +10,7 @@ import pytest
 import leaderboard.build
 from benchmarks import cli, datasets, doctor, listing, schedule, tracking
 from benchmarks.records import MetricFacts, Record, key_of, write_record
-from benchmarks.suite import Cell, SuiteError
+from benchmarks.suite import Cell, SuiteError, cells_of, load_suite
 from dqss.spec import Protocol
 
 HEAVY = {"torch", "mlflow", "pandas", "accelerate", "optuna"}
@@ -275,6 +275,21 @@ def test_plan_shows_states_reasons_and_the_expected_time(suite, capsys, monkeypa
     assert ["m", "W4A4", "dqss", "0", "to", "do", "1", "min", "15", "s"] in lines
     assert " ".join(lines[-1]) == "3 cells: 1 done, 1 to do, 1 skipped, 0 failed. Expected time: 1 min 15 s."
     assert not (tmp_path / "never").exists()
+
+
+def test_one_cell_is_counted_as_one(suite, capsys, tmp_path):
+    assert cli.main(["plan", suite, "--only", "method=dqss", "--out", str(tmp_path / "never")]) == 0
+    assert "\n1 cell: 0 done, 1 to do" in capsys.readouterr().out
+
+
+def test_a_site_that_cannot_be_written_is_told_with_the_option_that_names_another(suite, capsys, tmp_path):
+    write_record(tmp_path / "out", record_of(cells_of(load_suite(Path(suite)))[0]))
+    site = tmp_path / "file"
+    site.write_text("mine")
+    assert cli.main(["leaderboard", "build", "--results", str(tmp_path / "out"), "--site", str(site)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"dqss-bench: cannot write the site to '{site}': ")
+    assert err.endswith(". Name another folder with --site.\n")
 
 
 def test_validate_counts_the_cells_and_names_what_it_resolved(suite, capsys):

@@ -12,7 +12,7 @@ from benchmarks.results import compare
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reason=None):
+def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reason=None, full_precision=93.14):
     definition = {"bits": bits, "method": {"name": method}, "seed": seed}
     return Record(
         key=key_of(definition),
@@ -30,7 +30,7 @@ def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reas
         reason=reason,
         metric=MetricFacts(name="top-1", unit="%", difference_unit="points") if status == "ok" else None,
         score=score,
-        full_precision_score=93.14 if status == "ok" else None,
+        full_precision_score=full_precision if status == "ok" else None,
         search_seconds=3.21 if status == "ok" else None,
         started="2024-01-01T00:00:00Z",
     )
@@ -183,3 +183,10 @@ def test_null_progress_says_nothing(capsys):
     shown.cell_finished(make_record("dqss", 0, 91.0))
     shown.stop()
     assert capsys.readouterr() == ("", "")
+
+
+def test_full_precision_scores_that_differ_are_both_shown(capsys):
+    records = [make_record("dqss", 0, 91.0), make_record("dqss", 1, 91.0, full_precision=92.5)]
+    console.print_comparisons(compare(records))
+    line = next(line for line in capsys.readouterr().out.splitlines() if "full precision" in line)
+    assert line.split() == ["full", "precision", "92.50", "to", "93.14"]

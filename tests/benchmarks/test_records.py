@@ -25,6 +25,7 @@ from benchmarks.records import (
     write_record,
 )
 
+TOP_1 = MetricFacts(name="top-1", unit="%", difference_unit="points")
 DEFINITION = {"method": "dqss", "bits": "W4A4", "options": {"steps": 3}}
 
 
@@ -43,6 +44,8 @@ def a_record(**changes):
         "method": "dqss",
         "seed": 0,
         "status": "ok",
+        "metric": TOP_1,
+        "score": 90.0,
         "started": "2030-01-02T03:04:05+00:00",
     }
     return Record(**(fields | changes))
@@ -50,8 +53,7 @@ def a_record(**changes):
 
 def whole_record():
     return a_record(
-        metric=MetricFacts(name="top-1", unit="%", difference_unit="points"),
-        score=100 / 3,
+        score=200 / 3,
         relaxed_loss=5e-324,
         forward_passes=2**40,
         strategy={"layers.0": LayerChoice(weight="mse", activation="kl", bits="W4A4")},
@@ -105,7 +107,13 @@ def of_another_schema(text):
         (lambda _: "", "not a record"),
         (lambda _: "[]", "not a record"),
         (lambda _: '{"note": "mine"}', "not a record"),
-        (lambda text: text.replace('"model"', '"modell"'), "not a record"),
+        (lambda text: text.replace('"model"', '"modell"'), "not a record (model: Field required)"),
+        (lambda text: text.replace('"steps": 3', '"steps": NaN'), "not a record (definition: Out of range float"),
+        (
+            lambda text: text.replace('"score": 66.6', '"score": 99.6'),
+            "its score 99.6667 is not the mean of its outcomes",
+        ),
+        (lambda text: text.replace('"status": "ok"', '"status": "failed"'), "it is failed and yet has a score"),
         (of_another_schema, "schema version 99, this program reads 2"),
         (of_another_cell, "its key does not fit its content"),
         (lambda text: text.replace('"bits": "W4A4",\n "mode"', '"bits": "W8A8",\n "mode"'), "its bits is not what its"),
@@ -157,6 +165,26 @@ def test_bytes_that_are_no_text_are_a_bad_record(tmp_path):
     path.write_bytes(b"\xff\x00\xfe")
     with pytest.raises(BadRecordError, match="not a record"):
         read_record(path)
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_that_does_not_hide_the_others(tmp_path):
+    path = write_record(tmp_path, a_record())
+    folder = path.with_name(f"{'0' * 64}.json")
+    folder.mkdir()
+    fault, record = iterate_records(tmp_path)
+    assert str(fault) == f"{folder}: cannot be read: Is a directory. Make it readable, or delete it."
+    assert record == a_record()
+
+
+def test_a_fault_is_told_without_the_words_of_the_library_that_found_it(tmp_path):
+    path = write_record(tmp_path, whole_record())
+    path.write_text(path.read_text(encoding="utf-8").replace('"bits": "W4A4",\n "mode"', '"bits": "W1A4",\n "mode"'))
+    with pytest.raises(BadRecordError) as caught:
+        read_record(path)
+    assert str(caught.value) == (
+        f"{path}: not a record (bits: 'W1A4' is not a bit-width. Write W<2-8>A<2-8>, for example W4A8). "
+        "Delete it; its cell runs again."
+    )
 
 
 def test_a_file_under_the_name_of_another_cell_is_a_bad_record(tmp_path):
@@ -237,4 +265,4 @@ def test_outcomes_of_another_size_are_refused(kind, count, data):
 def test_a_record_is_written_as_json_that_other_programs_read(tmp_path):
     content = json.loads(write_record(tmp_path, whole_record()).read_text(encoding="utf-8"))
     assert content["strategy"] == {"layers.0": {"weight": "mse", "activation": "kl", "bits": "W4A4"}}
-    assert content["score"] == 100 / 3
+    assert content["score"] == 200 / 3

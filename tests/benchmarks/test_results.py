@@ -2,9 +2,10 @@ import csv
 import io
 import json
 
+import numpy
 import pytest
 
-from benchmarks.records import MetricFacts, Record, key_of, write_record
+from benchmarks.records import MetricFacts, Outcomes, Record, key_of, write_record
 from benchmarks.results import NoRecordsError, compare, in_reading_order, load, to_csv, to_json
 from dqss.registry import UnknownNameError
 
@@ -76,7 +77,7 @@ def test_the_gain_is_the_mean_over_seeds_minus_the_best_uniform_pair():
     assert (lines["dqss"].score, lines["dqss"].gain, lines["dqss"].seconds, lines["dqss"].seeds) == (91.5, 1.5, 6.0, 2)
     assert lines["uniform-kl"].gain == 0.5
     assert lines["best-uniform"].gain is None
-    assert compare(records)[0].full_precision == 93.0
+    assert compare(records)[0].full_precision == (93.0, 93.0)
 
 
 def test_a_loss_is_a_negative_gain():
@@ -87,6 +88,21 @@ def test_without_best_uniform_no_gain_is_claimed():
     assert lines_of([make_record("uniform-kl", None, 80.0), make_record("dqss", 0, 89.0)])["dqss"].gain is None
     failed = make_record("best-uniform", status="failed", reason="no")
     assert lines_of([failed, make_record("dqss", 0, 89.0)])["dqss"].gain is None
+
+
+def test_full_precision_scores_that_differ_are_not_averaged():
+    records = [make_record("dqss", 0, 91.0), make_record("dqss", 1, 91.0, full_precision_score=92.5)]
+    assert compare(records)[0].full_precision == (92.5, 93.0)
+
+
+def test_an_edited_score_is_neither_listed_nor_compared(tmp_path):
+    outcomes = Outcomes.pack(numpy.array([True, True, True, False]))
+    path = write_record(tmp_path, make_record("dqss", 0, 75.0, outcomes=outcomes))
+    assert [record.score for record in load(tmp_path)[0]] == [75.0]
+    path.write_text(path.read_text().replace('"score": 75.0', '"score": 99.0'))
+    records, faults = load(tmp_path)
+    assert records == []
+    assert "its score 99 is not the mean of its outcomes, 75." in faults[0]
 
 
 def test_a_seed_that_failed_is_named_and_not_in_the_mean():

@@ -22,6 +22,7 @@ RECORD = Record(
     seed=0,
     status="ok",
     relaxed_loss=0.5,
+    discretized_loss=0.625,
     strategy={
         "conv1": LayerChoice(weight="mse", activation="kl", bits="W8A8"),
         "conv2": LayerChoice(weight="kl", activation="minmax", bits="W4A8"),
@@ -41,6 +42,7 @@ def test_the_strategy_reads_back_as_a_strategy() -> None:
 def test_a_curve_and_a_scalar_of_one_name_stay_apart() -> None:
     assert list(metrics_of(RECORD)) == [
         ("relaxed_loss", 0.5, 0),
+        ("discretized_loss", 0.625, 0),
         ("curve/relaxed_loss", 0.75, 0),
         ("curve/relaxed_loss", 0.5, 1),
         ("curve/p_mse_", 0.25, 0),

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from benchmarks import tracking
 from benchmarks.markers import untracked
-from benchmarks.records import LayerChoice, Record, key_of, record_path, write_record
+from benchmarks.records import LayerChoice, MetricFacts, Record, key_of, record_path, write_record
 from benchmarks.tracking import SyncResult, Tracker, store_location, sync, ui_command
 
 CURVE = [1 / (step + 1) for step in range(1500)]
@@ -27,6 +27,7 @@ def a_record(method: str = "dqss", suite: str = "tour", **changes: Any) -> Recor
     definition = {"method": method, "protocol": {"first_last_bits": None}, "options": {"steps": 200}}
     ok: dict[str, Any] = {
         "status": "ok",
+        "metric": MetricFacts(name="top-1", unit="%", difference_unit="points"),
         "score": 90.5,
         "full_precision_score": 92.25,
         "forward_passes": 4096,

@@ -35,6 +35,7 @@ def make_record(
     options: dict[str, Any] | None = None,
     strategy: dict[str, tuple[str, str]] | None = None,
     alpha: Sequence[float] | None = None,
+    losses: dict[str, float] | None = None,
     started: str = "2026-01-01T00:00:00+00:00",
 ) -> Record:
     """Return a record; truth values (0 and 1) are hits, other numbers are scores of images."""
@@ -66,6 +67,7 @@ def make_record(
             "search_seconds": 2.0,
             "forward_passes": 1024,
             "outcomes": None if packed is None else Outcomes.pack(packed),
+            **(losses or {}),
         }
         if strategy:
             values["strategy"] = {

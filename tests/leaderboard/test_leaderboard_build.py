@@ -160,6 +160,22 @@ def test_the_strategy_page_marks_what_was_chosen_and_how_sure_alpha_is(results):
     assert "17.2" in Reader(path).words()
 
 
+def test_the_discretization_gap_is_what_rounding_alpha_costs_not_what_the_search_mended(results, cell):
+    cell(
+        *("dqss", GOOD),
+        suite="mended",
+        seed=0,
+        strategy=CHOICES,
+        losses={"calibration_loss": 0.25, "relaxed_loss": 0.125, "discretized_loss": 0.75},
+    )
+    pages = site_of(results)
+    words = Reader(next(pages[name] for name in pages if name.startswith("strategies/mended-"))).words()
+    assert (
+        "calibration loss 0.25000; relaxed 0.12500, what alpha stands for 0.75000: discretization gap +0.62500;"
+        in words
+    )
+
+
 def test_the_command_of_a_cell_is_quoted_for_the_shell(results):
     words = Reader(site_of(results)["cells.html"]).text
     assert "dqss-bench run quickstart --only model=resnet8,bits=W4A4,method=dqss --seeds 1 --out again" in words

@@ -39,13 +39,14 @@ def test_a_score_that_its_outcomes_do_not_give_is_a_fault(tmp_path, cell):
     ("change", "words"),
     [
         ({"outcomes": {"kind": "bits", "count": 4, "data": "****"}}, "its outcomes"),
-        ({"outcomes": {"kind": "bits", "count": 4, "data": ""}}, "not of 4 images"),
-        ({"outcomes": {"kind": "bits", "count": 0, "data": ""}}, "not of 0 images"),
-        ({"outcomes": {"kind": "bits", "count": -8, "data": "0A=="}}, "not of -8 images"),
-        ({"outcomes": {"kind": "float32", "count": 4, "data": "AAAA"}}, "not of 4 images"),
+        ({"outcomes": {"kind": "bits", "count": 4, "data": ""}}, "0 bytes are not 4 outcomes"),
+        ({"outcomes": {"kind": "bits", "count": 0, "data": ""}}, "0 is no number of images"),
+        ({"outcomes": {"kind": "bits", "count": -8, "data": "0A=="}}, "-8 is no number of images"),
+        ({"outcomes": {"kind": "float32", "count": 4, "data": "AAAA"}}, "3 bytes are not 4 outcomes"),
         ({"outcomes": {"kind": "float32", "count": 1, "data": "AADAfw=="}}, "its score 75 is not the mean"),
         ({"metric": None}, "no score or no metric"),
-        ({"status": "failed", "reason": None}, "without a reason"),
+        ({"status": "failed", "reason": None, "score": None}, "without a reason"),
+        ({"status": "failed", "reason": "no memory"}, "failed and yet has a score"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_a_fault_and_never_an_exception(tmp_path, cell, change, words):
