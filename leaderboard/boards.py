@@ -30,8 +30,8 @@ class Row:
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
         gain: over the best uniform pair; None where either is not complete.
-        closed: percent of the distance from the best uniform pair to full precision that the gain covers; None without a
-            gain, or where that pair is less than CLOSEST below full precision.
+        closed: percent of the distance from the best uniform pair to full precision that the gain covers; None without
+            a gain, or where that pair is less than CLOSEST below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
     """
 

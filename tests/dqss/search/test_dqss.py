@@ -117,8 +117,8 @@ def test_it_writes_a_value_per_step_and_counts_its_passes(planted):
     probing = planted.fresh(0)
     pair_losses(probing, no_report)
     assert probing.cost.forward_passes < 9 * 32
-    # Nine pairs probed on four batches of eight images, seven batches there and back, then all images for the
-    # relaxed loss, that of alpha's strategy, that of the pair until it is known to be worse, and for refinement to begin.
+    # Nine pairs probed on four batches of eight images, seven batches there and back, then all images for the relaxed
+    # loss, that of alpha's strategy, that of the pair until it is known to be worse, and for refinement to begin.
     least = probing.cost.forward_passes + 7 * 8 * 3 + 32 + 32 + 8 + 32
     assert least <= problem.cost.forward_passes <= least + 24
 
