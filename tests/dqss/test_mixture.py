@@ -22,7 +22,7 @@ def mixing_of(count: int, seed: int = 0) -> Tensor:
 
 def around_boundaries(qparams: list[Qparams]) -> Tensor:
     """Every rounding boundary, a float beside it on either side, and values far off the grid."""
-    at = torch.cat([boundaries_of(q) for q in qparams])
+    at = torch.cat([boundaries_of(q, torch.float32) for q in qparams])
     below, above = at.nextafter(torch.tensor(-torch.inf)), at.nextafter(torch.tensor(torch.inf))
     return torch.cat([at, below, above, torch.tensor([0.0, -0.0, 1e4, -1e4, 1e-30, -1e-30])])
 
@@ -75,7 +75,7 @@ def test_the_mixture_holds_at_any_magnitude(magnitude, symmetric):
     generator = torch.Generator().manual_seed(0)
     ends = magnitude * (0.5 + torch.rand(3, 2, generator=generator))
     qparams = [qparams_from_range(-low[None], high[None], QuantSpec(4, symmetric)) for low, high in ends]
-    x = torch.cat([torch.cat([boundaries_of(q) for q in qparams]), torch.linspace(-2, 2, 50) * magnitude])
+    x = torch.cat([torch.cat([boundaries_of(q, torch.float32) for q in qparams]), torch.linspace(-2, 2, 50) * magnitude])
     assert_equals_the_sum(qparams, x)
 
 
@@ -130,7 +130,7 @@ def test_only_the_gradients_asked_for_are_computed():
 def test_a_boundary_is_the_least_float_that_rounds_up(bits, symmetric):
     (qparams,) = grids(bits, symmetric, count=1)
     spec = qparams.spec
-    boundaries = boundaries_of(qparams)
+    boundaries = boundaries_of(qparams, torch.float32)
     assert len(boundaries) == 2**bits + 1
     # Between its first and last code, a boundary is where fake quantization changes.
     inner = boundaries[1:-1]
