@@ -89,11 +89,15 @@ class Cells:
     density: float
     origin: float
 
+    def position(self, x: Tensor) -> Tensor:
+        """Return where in the grid each element lies, in float; the whole part is its cell."""
+        # Two roundings, never a fused multiply-add: the same x must fall into the same cell on every path of a kernel.
+        position = x.mul(self.density).add_(self.origin).clamp_(0, self.count - 1)
+        return position.nan_to_num_(nan=self.count)
+
     def of(self, x: Tensor) -> Tensor:
         """Return the int32 cell of each element."""
-        # Two roundings, never a fused multiply-add: the same x must fall into the same cell on every path of a kernel.
-        cell = x.mul(self.density).add_(self.origin).clamp_(0, self.count - 1)
-        return cell.nan_to_num_(nan=self.count).to(torch.int32)
+        return self.position(x).to(torch.int32)
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,12 @@ class Tables:
     """What the mixture reads: the way to x's row, and what each candidate makes of x there.
 
     A row stands for a bucket, the inputs between two neighbouring boundaries. Boundaries of lower cells lie below x,
-    those of higher cells above; only the R or fewer of x's own cell (mostly one) are compared with x. Each comparison
-    that fails takes one from the row.
+    those of higher cells above; among the 2^R - 1 or fewer of x's own cell R comparisons (mostly one) find the place.
 
     Args:
         cells: the grid that x is looked up in.
-        first: (cells + 1,) int32, by cell: the row if all boundaries of the cell are reached, counted as if they were R.
-        upper: R times (K,), by row: the boundary to compare with in each round.
+        first: (cells + 1,) int32, by cell: the row above all its boundaries, counted as if they were 2^R - 1.
+        halvings: R pairs: how many rows an x below takes off, and (K,), by row: the boundary it is compared with.
         values: (K, N), by row: what each candidate rounds x to.
         slopes: (K, N), by row: its straight-through gradient, 0 or 1.
         stored: the smallest integers that hold a row.
@@ -115,20 +118,28 @@ class Tables:
 
     cells: Cells
     first: Tensor
-    upper: Sequence[Tensor]
+    halvings: Sequence[tuple[int, Tensor]]
     values: Tensor
     slopes: Tensor
     stored: torch.dtype
 
-    def rows(self, x: Tensor) -> Tensor:
-        """Return the (n,) int32 row of each element of (n,) `x`, which is of the type of `values`."""
-        row = self.first.index_select(0, self.cells.of(x))
-        shift = 8 * x.element_size() - 1
-        for upper in self.upper:
+    def read(self, x: Tensor, mixing: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the int32 row and the mixture's value for each element.
+
+        Args:
+            x: (n,), of the type of `values`.
+            mixing: (N,).
+        """
+        # One buffer for all floats in turn: fresh memory for each would cost as much as the arithmetic.
+        buffer = self.cells.position(x)
+        row = self.first.index_select(0, buffer.to(torch.int32))
+        sign = buffer.view(_INTEGERS[x.dtype])
+        for step, boundary in self.halvings:
             # The sign bit of x - boundary, several times faster than a comparison: -1 where x is below, else 0.
-            boundary = upper.index_select(0, row)
-            row += torch.sub(x, boundary, out=boundary).view(_INTEGERS[x.dtype]).bitwise_right_shift_(shift)
-        return row
+            torch.sub(x, torch.index_select(boundary, 0, row, out=buffer), out=buffer)
+            row.add_(sign.bitwise_right_shift_(8 * x.element_size() - 1), alpha=step)
+        # index_select on a flat index is several times faster than table[row].
+        return row, torch.index_select(self.values @ mixing, 0, row, out=buffer)
 
 
 def tables_of(qparams: Sequence[Qparams], dtype: torch.dtype, device: torch.device) -> Tables:
@@ -140,19 +151,20 @@ def tables_of(qparams: Sequence[Qparams], dtype: torch.dtype, device: torch.devi
     probes = torch.cat([boundaries[:1].nextafter(floor), boundaries])
     columns = [_values_and_slopes(probes, q) for q in qparams]
     boundaries = boundaries.to(_computed_in(dtype))
-    cells, rounds = _best_cells(boundaries)
-    # Beyond the last bucket the sign of infinity - infinity decides, and then of NaN - infinity: both may go either way.
-    order = torch.cat([torch.arange(len(probes)), torch.full((rounds,), len(probes) - 1)]).to(device)
-    nan = boundaries.new_full((rounds + 1, len(qparams)), torch.nan)
+    cells, halvings = _best_cells(boundaries)
+    # Beyond the last bucket the sign of infinity - infinity decides, then that of NaN - infinity; either may be set.
+    spare = 2**halvings - 1
+    order = torch.cat([torch.arange(len(probes)), torch.full((spare,), len(probes) - 1)]).to(device)
+    nan = boundaries.new_full((spare + 1, len(qparams)), torch.nan)
     values = torch.cat([torch.stack([value for value, _ in columns], dim=1).to(nan)[order], nan])
     slopes = torch.cat([torch.stack([slope for _, slope in columns], dim=1).to(nan)[order], torch.zeros_like(nan)])
-    padded = torch.cat([boundaries[:1].expand(rounds), boundaries, boundaries.new_full((len(values),), torch.inf)])
+    upper = torch.cat([boundaries, boundaries.new_full((len(values) - len(boundaries),), torch.inf)])
     every_cell = torch.arange(cells.count, dtype=torch.int32, device=device)
     first = torch.searchsorted(cells.of(boundaries), every_cell, out_int32=True)
     return Tables(
         cells=cells,
-        first=torch.cat([first, first.new_tensor([len(order)])]) + rounds,
-        upper=[padded[done : done + len(values)] for done in range(rounds)],
+        first=torch.cat([first, first.new_tensor([len(order)])]) + spare,
+        halvings=[(step, upper.roll(step)) for step in (2**halving for halving in reversed(range(halvings)))],
         values=values,
         slopes=slopes,
         stored=next(kind for kind in _STORED if len(values) - 1 <= torch.iinfo(kind).max),
@@ -160,19 +172,18 @@ def tables_of(qparams: Sequence[Qparams], dtype: torch.dtype, device: torch.devi
 
 
 def _best_cells(boundaries: Tensor) -> tuple[Cells, int]:
-    """Return the smallest grid whose fullest cell holds the fewest boundaries, and how many these are."""
+    """Return the smallest grid whose fullest cell takes the fewest halvings, and how many these are."""
     low, high = boundaries[0].item(), boundaries[-1].item()
     grids = []
     for count in CELL_COUNTS:
         density = min(count / max(high - low, 1 / FINEST), FINEST)
         grids.append(Cells(count, density, -low * density))
-    fullest = [int(torch.bincount(grid.of(boundaries)).max()) for grid in grids]
-    rounds = min(fullest)
-    return grids[fullest.index(rounds)], rounds
+    halvings = [int(torch.bincount(grid.of(boundaries)).max()).bit_length() for grid in grids]
+    return grids[halvings.index(min(halvings))], min(halvings)
 
 
-def boundaries_of(qparams: Qparams, dtype: torch.dtype) -> Tensor:
-    """Return the least floats of a type at which the integer code, before clipping, reaches quant_min ... quant_max + 1.
+def boundaries_of(qparams: Qparams, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the least floats at which the integer code, before clipping, reaches quant_min ... quant_max + 1.
 
     These (2^bits + 1,) are found by bisection on `fake_quantize`'s own arithmetic, so that bucket and rounding agree to
     the last bit.
@@ -183,8 +194,9 @@ def boundaries_of(qparams: Qparams, dtype: torch.dtype) -> Tensor:
     scale = qparams.scale[0].to(dtype)
     inverse = 1 / scale
     largest = torch.finfo(dtype).max
-    low = ((steps - 1) * scale).clamp(-largest, largest)
-    high = (steps * scale).clamp(-largest, largest)
+    # In bfloat16 scale, its inverse and the product each may be off by half a step of the 256th code.
+    low = ((steps - 3) * scale).clamp(-largest, largest)
+    high = ((steps + 2) * scale).clamp(-largest, largest)
     while True:
         middle = low + (high - low) / 2
         # The gap shrinks to neighbouring floats; then the middle is one of the two.
@@ -212,13 +224,11 @@ class _Mixture(torch.autograd.Function):
         # In the order in which x lies in memory, a dense tensor is flat without a copy.
         order = sorted(range(x.ndim), key=x.stride, reverse=True)
         lying = x.permute(order)
-        row = tables.rows(lying.flatten().to(tables.values.dtype))
-        # index_select on a flat index is several times faster than table[row].
-        result = (tables.values @ mixing.to(tables.values)).index_select(0, row).to(x.dtype)
+        row, result = tables.read(lying.flatten().to(tables.values.dtype), mixing.to(tables.values))
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(mixing, row.to(tables.stored))
             ctx.tables, ctx.order = tables, order
-        return _restored(result, lying.shape, order)
+        return _restored(result.to(x.dtype), lying.shape, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
