@@ -3,23 +3,30 @@
 Convolution is bilinear, so `sum_ij p_i q_j conv(Qw_i(W), Qa_j(X)) = conv(sum_i p_i Qw_i(W), sum_j q_j Qa_j(X))` (DQSS,
 Li, Yan, Chen, arXiv 2404.08010, "efficient convolution"). For uniform quantizers of one input, `sum_j q_j Qa_j(x)` is a
 piecewise constant function of the scalar x: find x's bucket, read a table. Buckets and tables are this project's own
-derivation.
+derivation; docs/adr/0003-mixture.md has the measured alternatives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from dqss.functional import Qparams, fake_quantize
 
-# Cells of the grid that finds a bucket. More make ties within a cell rarer; these still fit a processor's cache.
-CELLS = 2**14
-# Cells per unit, so that x times it stays finite for the inputs of a grid this fine.
+# How many cells may find a bucket. Few fit the nearest cache, many leave fewer boundaries in one cell.
+CELL_COUNTS = [round(2 ** (eighths / 8)) for eighths in range(8 * 11, 8 * 16 + 1)]
+# Cells per unit at most, so that x times it stays finite for the inputs of a grid this fine.
 FINEST = 2.0**100
+# Products that are added up one by one, in the gradient to mixing, before they are added pairwise.
+BAG = 256
+# Integers as wide as a float, to read its sign bit.
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+_STORED = (torch.uint8, torch.int16, torch.int32)
 
 
 def mix_weights(candidates: Tensor, mixing: Tensor) -> Tensor:
@@ -36,12 +43,8 @@ def mix_weights(candidates: Tensor, mixing: Tensor) -> Tensor:
 class ActivationMixture(nn.Module):
     """`sum_j mixing[j] * fake_quantize(x, qparams[j])` at a cost that hardly grows with the number of candidates.
 
-    Outputs and gradients (to x and to mixing) are those of the sum. With K buckets in all, forward finds the bucket and
-    reads a table; backward to mixing is one histogram of the incoming gradient, (K,) times a (K, N) table.
-
-    The bucket is found through a grid of even cells: `cell(x)` never decreases with x, so boundaries of lower cells lie
-    below x, those of higher cells above, and only those of x's own cell (rarely more than one or two) are compared
-    with x.
+    Outputs and gradients (to x and to mixing) are those of the sum, for NaN and infinite inputs too. The output lies in
+    memory as the input does.
 
     Args:
         qparams: N per-tensor grids.
@@ -50,59 +53,136 @@ class ActivationMixture(nn.Module):
         ValueError: no grids, or one per-channel.
     """
 
-    values: Tensor
-    slopes: Tensor
-    first: Tensor
-    upper: Tensor
-    origin: Tensor
-    density: Tensor
-
     def __init__(self, qparams: Sequence[Qparams]) -> None:
         super().__init__()
         if not qparams or any(q.spec.channel_axis is not None for q in qparams):
             raise ValueError("qparams: one per-tensor grid or more are needed; per-channel grids cannot share buckets.")
-        boundaries = torch.cat([boundaries_of(q) for q in qparams]).unique()
-        # A bucket holds its lower boundary, so any function constant on buckets is read off there.
-        floor = torch.full_like(boundaries[:1], -torch.inf)
-        probes = torch.cat([boundaries[:1].nextafter(floor), boundaries])
-        columns = [_values_and_slopes(probes, q) for q in qparams]
-        self.register_buffer("density", (CELLS / (boundaries[-1] - boundaries[0])).clamp(max=FINEST))
-        self.register_buffer("origin", -boundaries[0] * self.density)
-        cells = self._cell(boundaries)
-        self.rounds = int(torch.bincount(cells).max())
-        every_cell = torch.arange(CELLS, dtype=torch.int32, device=boundaries.device)
-        self.register_buffer("first", torch.searchsorted(cells, every_cell, out_int32=True))
-        # No value reaches NaN, the upper end of the last bucket; infinity would reach infinity.
-        self.register_buffer("upper", torch.cat([boundaries, floor * torch.nan]))
-        self.register_buffer("values", torch.stack([value for value, _ in columns], dim=1))
-        self.register_buffer("slopes", torch.stack([slope for _, slope in columns], dim=1))
+        self.qparams = list(qparams)
+        # Where rounding falls depends on the input's type, so each type has tables of its own, made when first needed.
+        self.tables: dict[tuple[torch.dtype, torch.device], Tables] = {}
 
     def forward(self, x: Tensor, mixing: Tensor) -> Tensor:
-        """Return the mixture, of the shape of `x`.
+        """Return the mixture, of the shape and type of `x`.
 
         Args:
-            x: any shape.
+            x: any shape, of a floating type.
             mixing: (N,), the mixing weights.
         """
-        with torch.no_grad():
-            bucket = self.bucket(x)
-        result: Tensor = _Mixture.apply(x, mixing, bucket, self.values, self.slopes)  # type: ignore[no-untyped-call]
+        kind = (x.dtype, x.device)
+        if kind not in self.tables:
+            self.tables[kind] = tables_of(self.qparams, *kind)
+        result: Tensor = _Mixture.apply(x, mixing, self.tables[kind])  # type: ignore[no-untyped-call]
         return result
 
-    def bucket(self, x: Tensor) -> Tensor:
-        """Return (x.numel(),) int32: how many boundaries each element has reached."""
-        x = x.flatten()
-        bucket = self.first.index_select(0, self._cell(x))
-        for _ in range(self.rounds):
-            bucket += x >= self.upper.index_select(0, bucket)
-        return bucket
 
-    def _cell(self, x: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Cells:
+    """An even grid of cells; the cell of x never decreases with x.
+
+    Args:
+        count: cells 0 ... count - 1; NaN has a cell of its own, count.
+        density: cells per unit.
+        origin: where in the grid 0 lies.
+    """
+
+    count: int
+    density: float
+    origin: float
+
+    def position(self, x: Tensor) -> Tensor:
+        """Return where in the grid each element lies, in float; the whole part is its cell."""
         # Two roundings, never a fused multiply-add: the same x must fall into the same cell on every path of a kernel.
-        return (x * self.density).add_(self.origin).clamp_(0, CELLS - 1).to(torch.int32)
+        position = x.mul(self.density).add_(self.origin).clamp_(0, self.count - 1)
+        return position.nan_to_num_(nan=self.count)
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return the int32 cell of each element."""
+        return self.position(x).to(torch.int32)
 
 
-def boundaries_of(qparams: Qparams) -> Tensor:
+@dataclass(frozen=True)
+class Tables:
+    """What the mixture reads: the way to x's row, and what each candidate makes of x there.
+
+    A row stands for a bucket, the inputs between two neighbouring boundaries. Boundaries of lower cells lie below x,
+    those of higher cells above; among the 2^R - 1 or fewer of x's own cell R comparisons (mostly one) find the place.
+
+    Args:
+        cells: the grid that x is looked up in.
+        first: (cells + 1,) int32, by cell: the row above all its boundaries, counted as if they were 2^R - 1.
+        halvings: R pairs: how many rows an x below takes off, and (K,), by row: the boundary it is compared with.
+        values: (K, N), by row: what each candidate rounds x to.
+        slopes: (K, N), by row: its straight-through gradient, 0 or 1.
+        stored: the smallest integers that hold a row.
+    """
+
+    cells: Cells
+    first: Tensor
+    halvings: Sequence[tuple[int, Tensor]]
+    values: Tensor
+    slopes: Tensor
+    stored: torch.dtype
+
+    def read(self, x: Tensor, mixing: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the int32 row and the mixture's value for each element.
+
+        Args:
+            x: (n,), of the type of `values`.
+            mixing: (N,).
+        """
+        # One buffer for all floats in turn: fresh memory for each would cost as much as the arithmetic.
+        buffer = self.cells.position(x)
+        row = self.first.index_select(0, buffer.to(torch.int32))
+        sign = buffer.view(_INTEGERS[x.dtype])
+        for step, boundary in self.halvings:
+            # The sign bit of x - boundary, several times faster than a comparison: -1 where x is below, else 0.
+            torch.sub(x, torch.index_select(boundary, 0, row, out=buffer), out=buffer)
+            row.add_(sign.bitwise_right_shift_(8 * x.element_size() - 1), alpha=step)
+        # index_select on a flat index is several times faster than table[row].
+        return row, torch.index_select(self.values @ mixing, 0, row, out=buffer)
+
+
+def tables_of(qparams: Sequence[Qparams], dtype: torch.dtype, device: torch.device) -> Tables:
+    """Return the tables for inputs of this type."""
+    qparams = [Qparams(q.scale.to(device), q.zero_point.to(device), q.spec) for q in qparams]
+    boundaries = torch.cat([boundaries_of(q, dtype) for q in qparams]).unique()
+    # A bucket holds its lower boundary, so any function constant on buckets is read off there.
+    floor = torch.full_like(boundaries[:1], -torch.inf)
+    probes = torch.cat([boundaries[:1].nextafter(floor), boundaries])
+    columns = [_values_and_slopes(probes, q) for q in qparams]
+    boundaries = boundaries.to(_computed_in(dtype))
+    cells, halvings = _best_cells(boundaries)
+    # Beyond the last bucket the sign of infinity - infinity decides, then that of NaN - infinity; either may be set.
+    spare = 2**halvings - 1
+    order = torch.cat([torch.arange(len(probes)), torch.full((spare,), len(probes) - 1)]).to(device)
+    nan = boundaries.new_full((spare + 1, len(qparams)), torch.nan)
+    values = torch.cat([torch.stack([value for value, _ in columns], dim=1).to(nan)[order], nan])
+    slopes = torch.cat([torch.stack([slope for _, slope in columns], dim=1).to(nan)[order], torch.zeros_like(nan)])
+    upper = torch.cat([boundaries, boundaries.new_full((len(values) - len(boundaries),), torch.inf)])
+    every_cell = torch.arange(cells.count, dtype=torch.int32, device=device)
+    first = torch.searchsorted(cells.of(boundaries), every_cell, out_int32=True)
+    return Tables(
+        cells=cells,
+        first=torch.cat([first, first.new_tensor([len(order)])]) + spare,
+        halvings=[(step, upper.roll(step)) for step in (2**halving for halving in reversed(range(halvings)))],
+        values=values,
+        slopes=slopes,
+        stored=next(kind for kind in _STORED if len(values) - 1 <= torch.iinfo(kind).max),
+    )
+
+
+def _best_cells(boundaries: Tensor) -> tuple[Cells, int]:
+    """Return the smallest grid whose fullest cell takes the fewest halvings, and how many these are."""
+    low, high = boundaries[0].item(), boundaries[-1].item()
+    grids = []
+    for count in CELL_COUNTS:
+        density = min(count / max(high - low, 1 / FINEST), FINEST)
+        grids.append(Cells(count, density, -low * density))
+    halvings = [int(torch.bincount(grid.of(boundaries)).max()).bit_length() for grid in grids]
+    return grids[halvings.index(min(halvings))], min(halvings)
+
+
+def boundaries_of(qparams: Qparams, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the least floats at which the integer code, before clipping, reaches quant_min ... quant_max + 1.
 
     These (2^bits + 1,) are found by bisection on `fake_quantize`'s own arithmetic, so that bucket and rounding agree to
@@ -110,16 +190,19 @@ def boundaries_of(qparams: Qparams) -> Tensor:
     """
     spec = qparams.spec
     codes = torch.arange(spec.quant_min, spec.quant_max + 2, device=qparams.scale.device)
-    scale, zero_point = qparams.scale[0], qparams.zero_point[0]
+    steps = (codes - qparams.zero_point[0]).to(dtype)
+    scale = qparams.scale[0].to(dtype)
     inverse = 1 / scale
-    low = (codes - zero_point - 1) * scale
-    high = (codes - zero_point) * scale
+    largest = torch.finfo(dtype).max
+    # In bfloat16 scale, its inverse and the product each may be off by half a step of the 256th code.
+    low = ((steps - 3) * scale).clamp(-largest, largest)
+    high = ((steps + 2) * scale).clamp(-largest, largest)
     while True:
         middle = low + (high - low) / 2
         # The gap shrinks to neighbouring floats; then the middle is one of the two.
         if bool(((middle == low) | (middle == high)).all()):
             return high
-        reached = torch.round(middle * inverse) + zero_point >= codes
+        reached = torch.round(middle * inverse) >= steps
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
 
 
@@ -131,21 +214,46 @@ def _values_and_slopes(probes: Tensor, qparams: Qparams) -> tuple[Tensor, Tensor
     return values.detach(), slopes
 
 
+def _computed_in(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
 class _Mixture(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mixing: Tensor, bucket: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
-        ctx.save_for_backward(mixing, bucket, values, slopes)
-        # index_select on a flat index is several times faster than table[bucket].
-        return (values @ mixing).index_select(0, bucket).view(x.shape)
+    def forward(ctx: Any, x: Tensor, mixing: Tensor, tables: Tables) -> Tensor:
+        # In the order in which x lies in memory, a dense tensor is flat without a copy.
+        order = sorted(range(x.ndim), key=x.stride, reverse=True)
+        lying = x.permute(order)
+        row, result = tables.read(lying.flatten().to(tables.values.dtype), mixing.to(tables.values))
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(mixing, row.to(tables.stored))
+            ctx.tables, ctx.order = tables, order
+        return _restored(result.to(x.dtype), lying.shape, order)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        mixing, bucket, values, slopes = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        mixing, row = ctx.saved_tensors
+        tables: Tables = ctx.tables
+        row = row.to(torch.int32)
+        lying = gradient.permute(ctx.order)
+        flat = lying.flatten().to(tables.values.dtype)
         to_x = to_mixing = None
         if ctx.needs_input_grad[0]:
-            to_x = gradient * (slopes @ mixing).index_select(0, bucket).view(gradient.shape)
+            slopes = (tables.slopes @ mixing.to(tables.slopes)).index_select(0, row)
+            to_x = _restored(slopes.mul_(flat).to(gradient.dtype), lying.shape, ctx.order)
         if ctx.needs_input_grad[1]:
-            # bincount adds one by one: in float32 a million gradients of one sign end 1 % off.
-            per_bucket = torch.bincount(bucket, gradient.flatten().double(), minlength=len(values))
-            to_mixing = per_bucket.to(values.dtype) @ values
-        return to_x, to_mixing, None, None, None
+            to_mixing = _weighted_rows(row, tables.values, flat).to(mixing.dtype)
+        return to_x, to_mixing, None
+
+
+def _weighted_rows(row: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Return (N,), the sum of `weight[i] * values[row[i]]`."""
+    # One by one in float32, a million gradients of one sign end 1 % off: sum in short bags, then the bags pairwise.
+    bags = torch.arange(0, len(row), BAG, dtype=row.dtype, device=row.device)
+    return embedding_bag(row, values, bags, mode="sum", per_sample_weights=weight).sum(0)
+
+
+def _restored(flat: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
+    """Return the tensor of which `flat` is `permute(order).flatten()`, of that shape before flattening."""
+    back = [order.index(axis) for axis in range(len(order))]
+    return flat.view(shape).permute(back)

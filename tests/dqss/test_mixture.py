@@ -20,11 +20,11 @@ def mixing_of(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed)).softmax(0)
 
 
-def around_boundaries(qparams: list[Qparams]) -> Tensor:
+def around_boundaries(qparams: list[Qparams], dtype: torch.dtype = torch.float32) -> Tensor:
     """Every rounding boundary, a float beside it on either side, and values far off the grid."""
-    at = torch.cat([boundaries_of(q) for q in qparams])
-    below, above = at.nextafter(torch.tensor(-torch.inf)), at.nextafter(torch.tensor(torch.inf))
-    return torch.cat([at, below, above, torch.tensor([0.0, -0.0, 1e4, -1e4, 1e-30, -1e-30])])
+    at = torch.cat([boundaries_of(q, dtype) for q in qparams])
+    below, above = at.nextafter(torch.full_like(at, -torch.inf)), at.nextafter(torch.full_like(at, torch.inf))
+    return torch.cat([at, below, above, torch.tensor([0.0, -0.0, 1e4, -1e4, 1e-30, -1e-30], dtype=dtype)])
 
 
 def outcome(mixture, x: Tensor, mixing: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +51,7 @@ def assert_equals_the_sum(qparams: list[Qparams], x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize(("bits", "count"), [(2, 8), (3, 1), (4, 4), (5, 2), (6, 7), (7, 3), (8, 8)])
+@pytest.mark.parametrize(("bits", "count"), [(2, 8), (3, 1), (4, 16), (5, 2), (6, 7), (7, 3), (8, 16)])
 def test_the_mixture_equals_the_sum_on_and_beside_every_rounding_boundary(bits, symmetric, count):
     qparams = grids(bits, symmetric, count, seed=bits)
     assert_equals_the_sum(qparams, around_boundaries(qparams))
@@ -67,6 +67,75 @@ def test_the_mixture_takes_any_shape(shape):
 def test_the_mixture_takes_inputs_that_are_not_contiguous(strided):
     x = strided(torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)))
     assert_equals_the_sum(grids(4, symmetric=False, count=3), x)
+
+
+@pytest.mark.parametrize(
+    "strided",
+    [
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x.transpose(1, 3),
+        lambda x: x[:, :1].transpose(0, 2),
+        lambda x: x[:, :, :, :1].expand(2, 3, 4, 5),
+    ],
+)
+def test_the_output_and_its_gradient_lie_in_memory_as_those_of_the_sum(strided):
+    x = strided(torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))).detach().requires_grad_()
+    qparams, mixing = grids(4, symmetric=False, count=3), mixing_of(3)
+    output = ActivationMixture(qparams)(x, mixing)
+    (gradient,) = torch.autograd.grad(output, x, torch.ones_like(output))
+    expected = sum(weight * fake_quantize(x, q) for weight, q in zip(mixing, qparams, strict=True))
+    assert torch.allclose(output, expected)
+    assert (output.stride(), gradient.stride()) == (expected.stride(), expected.stride())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_an_input_of_another_type_is_rounded_in_that_type(dtype, bits):
+    qparams = grids(bits, symmetric=False, count=8)
+    x = around_boundaries(qparams, dtype).requires_grad_()
+    mixing = mixing_of(8).requires_grad_()
+    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    output = ActivationMixture(qparams)(x, mixing)
+    to_x, to_mixing = torch.autograd.grad(output, (x, mixing), upstream)
+    assert (output.dtype, to_x.dtype, to_mixing.dtype) == (dtype, dtype, torch.float32)
+
+    # The candidates round in the input's type; their sum is worked out in double.
+    columns = [fake_quantize(x, q) for q in qparams]
+    slopes = [torch.autograd.grad(column.sum(), x)[0].double() for column in columns]
+    weights = mixing.detach().double()
+    values = torch.stack(columns, dim=-1).detach().double()
+    tolerance = {"rtol": 2 * torch.finfo(dtype).eps + 1e-15, "atol": 1e-6}
+    assert torch.allclose(output.double(), values @ weights, **tolerance)
+    assert torch.allclose(to_x.double(), upstream.double() * (torch.stack(slopes, dim=-1) @ weights), **tolerance)
+    expected = upstream.double() @ values
+    assert (to_mixing.double() - expected).norm() <= 1e-5 * (upstream.double().abs() @ values.abs()).norm()
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_nan_goes_through_as_through_the_sum(count):
+    qparams = grids(4, symmetric=False, count=count)
+    x = torch.tensor([torch.nan, 0.5, -torch.nan, 1e4])
+    output, to_x, to_mixing = outcome(ActivationMixture(qparams), x, mixing_of(count), torch.ones(4))
+    assert output.isnan().tolist() == [True, False, True, False]
+    assert to_x.tolist() == pytest.approx([0, 1, 0, 0])
+    assert to_mixing.isnan().all()
+    # Nor does one element spoil its neighbours.
+    clean = ActivationMixture(qparams)(x[[1, 3]], mixing_of(count))
+    assert output[[1, 3]].equal(clean)
+
+
+@pytest.mark.parametrize(("bits", "count", "size"), [(4, 8, 1), (8, 8, 2)])
+def test_little_is_kept_for_the_backward(bits, count, size):
+    kept = []
+    x = torch.randn(1000).requires_grad_()
+    mixture = ActivationMixture(grids(bits, symmetric=False, count=count))
+    mixture(x, mixing_of(count))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        mixture(x, mixing_of(count).requires_grad_())
+    assert sum(tensor.nbytes for tensor in kept) == 1000 * size + 4 * count
+    kept.clear()
+    mixture(x.detach(), mixing_of(count))
+    assert not kept
 
 
 @pytest.mark.parametrize("magnitude", [1e30, 1e3, 1e-3, 1e-30])
