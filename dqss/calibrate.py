@@ -43,6 +43,7 @@ class TensorSummary:
         limit: (C,).
         counts: (C, BINS) int64.
         grids: (quantizer, spec) -> what was worked out for the values seen so far.
+        shrunken: (spec, candidates) -> likewise, what quantizers.shrink shares among algorithms.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
@@ -50,6 +51,7 @@ class TensorSummary:
         self.low = self.high = self.average_low = self.average_high = self.limit = torch.zeros(0)
         self.counts = torch.zeros(0, BINS, dtype=torch.int64)
         self.grids: dict[tuple[Quantizer, QuantSpec], Qparams] = {}
+        self.shrunken: dict[tuple[QuantSpec, int], tuple[Tensor, Tensor, Tensor]] = {}
         self._sums: Tensor | None = None
 
     def update(self, x: Tensor) -> None:
@@ -59,12 +61,14 @@ class TensorSummary:
             ValueError: `x` holds NaN, infinity or a magnitude above LARGEST.
         """
         self.grids.clear()
+        self.shrunken.clear()
         self._sums = None
         x = x.detach().float()
         rows = x.reshape(1, -1) if self.channel_axis is None else x.transpose(0, self.channel_axis).flatten(1)
         if rows.shape[1] == 0:
             return
-        low, high = rows.aminmax(dim=1)
+        # On a CPU twenty times faster than `aminmax` along an axis.
+        low, high = rows.amin(1), rows.amax(1)
         # Written so that NaN, which compares as False, is refused too.
         if not bool((torch.maximum(-low, high) <= LARGEST).all()):
             raise ValueError(f"NaN, infinity or a magnitude above {LARGEST:.1e}. Check the model and its inputs.")
@@ -78,9 +82,13 @@ class TensorSummary:
         self._grow(torch.maximum(-low, high))
         # Halving rows / limit is exact, so a value falls in the same bin whether it is counted before or after a merge.
         divisor = torch.where(self.limit > 0, self.limit, torch.ones_like(self.limit))
-        position = (rows / divisor[:, None]).mul_(BINS // 2).floor_().int().add_(BINS // 2).clamp_(max=BINS - 1)
-        position += torch.arange(len(rows), device=x.device, dtype=torch.int32)[:, None] * BINS
-        self.counts += torch.bincount(position.flatten(), minlength=self.counts.numel()).view_as(self.counts)
+        position = (rows / divisor[:, None]).mul_(BINS // 2).floor_().add_(BINS // 2).int()
+        if len(rows) > 1:
+            position += torch.arange(len(rows), device=x.device, dtype=torch.int32)[:, None] * (BINS + 1)
+        # The limit itself falls behind the last bin, to which it belongs.
+        found = torch.bincount(position.flatten(), minlength=len(rows) * (BINS + 1)).view(-1, BINS + 1)
+        found[:, -2] += found[:, -1]
+        self.counts += found[:, :-1]
 
     def _grow(self, reach: Tensor) -> None:
         first = (self.limit == 0) & (reach > 0)
@@ -165,14 +173,14 @@ class TensorSummary:
         """Return (C,), the sum of all values' squared distances to the grid, to the histogram's precision."""
         scale = qparams.scale.double() / self.unit
         levels, (count, total, square) = self.per_level(scale[:, None], qparams.zero_point, qparams.spec)
-        error = square - 2 * levels * total + levels**2 * count
-        return error.sum((1, 2)).clamp(min=0) * self.limit.double() ** 2
+        error: Tensor = square - 2 * levels * total + levels.square() * count
+        return error.sum((1, 2)).clamp(min=0) * self.limit.double().square()
 
     @property
     def energy(self) -> Tensor:
         """(C,), the sum of the squares of all values seen, to the histogram's precision."""
         square: Tensor = self.moments(torch.ones_like(self.unit)[:, None])[2, :, 0]
-        return square * self.limit.double() ** 2
+        return square * self.limit.double().square()
 
     @property
     def occupied(self) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dqss.quantizers.base import Quantizer
-from dqss.quantizers.shrink import whole
+from dqss.quantizers.shrink import products, whole
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
@@ -29,7 +29,7 @@ class Admm(Quantizer):
         turns: how often both are renewed, at most; a channel whose scale moves by less than a ten-thousandth is done.
     """
 
-    turns: int = 50
+    turns: int = 20
 
     def __post_init__(self) -> None:
         if self.turns < 1:
@@ -40,10 +40,9 @@ class Admm(Quantizer):
         scale = widest
         moving = torch.ones_like(scale, dtype=torch.bool)
         for _ in range(self.turns):
-            levels, (count, total, _) = summary.per_level(scale[:, None], zero_point, spec)
-            product, energy = (levels * total).sum((1, 2)), (levels**2 * count).sum((1, 2))
-            # `levels` hold the scale already, hence a factor. Never wider than what was seen.
-            factor = torch.where(energy > 0, product / energy, 1)
+            product, energy = products(summary, scale[:, None], zero_point, spec)
+            # Both hold the scale already, hence a factor. Never wider than what was seen.
+            factor = torch.where(energy > 0, product / energy, 1).squeeze(1)
             renewed = torch.where(moving, torch.minimum(scale * factor, widest), scale)
             moving = (renewed - scale).abs() > 1e-4 * scale
             scale = renewed

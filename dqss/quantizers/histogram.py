@@ -1,8 +1,8 @@
 """Histogram range: shed the tails bin by bin as long as the squared quantization error falls.
 
 The non-linear parameter search of PyTorch's HistogramObserver, which follows NormMinimization of caffe2's quantization
-server; described for inference by Khudia et al., "FBGEMM" (arXiv 2101.05615), section 5. Unlike there, the error of the
-whole range is the first to beat, so that a first cut which harms is not made.
+server, a companion of FBGEMM (arXiv 2101.05615). Unlike there, the whole range is kept where the search, whose first
+cut is made unseen, ends with a larger error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +32,7 @@ MOVES = 64
 
 @dataclass(frozen=True)
 class Histogram(Quantizer):
-    """Greedy: of both ends the one moves behind whose next share of values lie more empty bins."""
+    """Greedy: each time, the end moves whose next share of values takes up more bins."""
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
         bins = summary.counts.shape[1]
@@ -40,8 +40,7 @@ class Histogram(Quantizer):
         occupied = [row.nonzero().flatten() for row in summary.counts]
         kept = [(int(row[0]), int(row[-1])) for row in occupied]
         paths = [moves(share, *ends) for share, ends in zip(shares, kept, strict=True)]
-        least = self._errors(summary, spec, [[ends] for ends in kept])
-        errors = [row[0] for row in least]
+        whole, errors = list(kept), [inf] * len(kept)
         at_once = min(MOVES, max(1, AT_ONCE // (len(kept) << spec.bits)))
         going = set(range(len(kept)))
         while going:
@@ -56,9 +55,11 @@ class Histogram(Quantizer):
                         going.discard(i)
                         break
                     kept[i], errors[i] = ends, error
-        ends = torch.tensor(kept, device=summary.limit.device, dtype=torch.float64)
-        edges = (ends + torch.tensor([0, 1], device=ends.device)) * (2 / bins) - 1
-        low, high = (edges * summary.limit.double()[:, None]).float().unbind(1)
+        for i, (error,) in enumerate(self._errors(summary, spec, [[ends] for ends in whole])):
+            if error < errors[i]:
+                kept[i] = whole[i]
+        first, last = torch.tensor(kept, device=summary.limit.device, dtype=torch.float64).unbind(1)
+        low, high = (((edge * (2 / bins) - 1) * summary.limit).float() for edge in (first, last + 1))
         return torch.maximum(summary.low, low), torch.minimum(summary.high, high)
 
     def _errors(self, summary: TensorSummary, spec: QuantSpec, ends: list[list[tuple[int, int]]]) -> list[list[float]]:

@@ -80,7 +80,8 @@ def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
     mass, bins = count[edges].diff(dim=1), filled[edges].diff(dim=1)
     spread = torch.where(mass > 0, torch.log(mass / bins.clamp(min=1)), 0)
     mass[:, -1] += clipped
-    return (own - (mass * spread).sum(1)) / whole + torch.log(count[stops] / whole)
+    found: Tensor = (own - (mass * spread).sum(1)) / whole + torch.log(count[stops] / whole)
+    return found
 
 
 def running(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Lp range: clip where the sum of |error|^p is least.
 
-Nahshan et al., "Loss Aware Post-training Quantization" (arXiv 1911.07190), section 4.1: each layer's step minimises the
-p-norm of its error. The paper runs through several p from 2 to 4 and goes on from there by the network's loss; one
-range needs one p. The default 2.4 is that of BRECQ's and QDrop's published code, not of this paper.
+Nahshan et al., "Loss Aware Post-training Quantization" (arXiv 1911.07190), the first, layer-wise phase: each step size
+minimises the p-norm of its error. The paper runs through several p from 2 to 4 and goes on from there by the network's
+loss; one range needs one p. The default 2.4 is that of BRECQ's and QDrop's published code, not of this paper.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dqss.quantizers.base import Quantizer
-from dqss.quantizers.shrink import best_shrunken, check_candidates
+from dqss.quantizers.shrink import check_candidates, factors, shrink, whole
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
@@ -42,13 +42,12 @@ class Lp(Quantizer):
         middles, counts = summary.occupied
         middles = (middles / summary.unit[:, None]).float()
 
-        def cost(scale: Tensor, zero_point: Tensor) -> Tensor:
-            low, high = spec.quant_min - zero_point, spec.quant_max - zero_point
-            sums = []
-            for step in scale.float().unbind(1):
-                x = middles / step[:, None]
-                off = x.round().clamp_(low[:, None], high[:, None]).sub_(x).abs_().pow_(self.p)
-                sums.append((counts * off).sum(1))
-            return torch.stack(sums, dim=1) * scale**self.p
-
-        return best_shrunken(summary, spec, self.candidates, cost)
+        scale, zero_point = whole(summary, spec)
+        low, high = (spec.quant_min - zero_point)[:, None], (spec.quant_max - zero_point)[:, None]
+        steps = scale[:, None] * factors(self.candidates).to(scale.device)
+        sums = []
+        for step in steps.float().unbind(1):
+            x = middles / step[:, None]
+            off = x.round().clamp_(low, high).sub_(x).abs_().pow_(self.p)
+            sums.append((counts * off).sum(1))
+        return shrink(summary, torch.stack(sums, dim=1) * steps**self.p)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dqss.quantizers.base import Quantizer
-from dqss.quantizers.shrink import best_shrunken, check_candidates
+from dqss.quantizers.shrink import check_candidates, shrink, shrunken_products
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
@@ -32,9 +32,5 @@ class Mse(Quantizer):
         check_candidates(self.candidates)
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        def cost(scale: Tensor, zero_point: Tensor) -> Tensor:
-            levels, (count, total, square) = summary.per_level(scale, zero_point, spec)
-            error: Tensor = square - 2 * levels * total + levels**2 * count
-            return error.sum(2)
-
-        return best_shrunken(summary, spec, self.candidates, cost)
+        product, energy, square = shrunken_products(summary, spec, self.candidates)
+        return shrink(summary, square - 2 * product + energy)

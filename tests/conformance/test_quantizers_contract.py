@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dqss.calibrate import TensorSummary
+from dqss.calibrate import BINS, TensorSummary
 from dqss.functional import fake_quantize
 from dqss.quantizers import QUANTIZERS
 from dqss.spec import QuantSpec
@@ -42,7 +42,7 @@ TENSORS = {
 SPECS = [QuantSpec(2, True, None), QuantSpec(2, False, 0), QuantSpec(8, True, 0), QuantSpec(8, False, None)]
 
 # What a summary keeps for the next who asks; it may change when it is read.
-KEPT = ("grids", "_sums")
+KEPT = ("grids", "shrunken", "_sums")
 
 every_quantizer = pytest.mark.parametrize(
     "quantizer", [pytest.param(QUANTIZERS.create(name), id=name) for name in QUANTIZERS]
@@ -76,6 +76,15 @@ def test_the_grid_is_sound_whatever_the_tensor(quantizer, kind):
         assert ((qparams.zero_point >= spec.quant_min) & (qparams.zero_point <= spec.quant_max)).all()
         assert fake_quantize(x, qparams).isfinite().all()
         assert qparams.spec == spec
+
+
+@every_quantizer
+@pytest.mark.parametrize("kind", ["zeros", "constant", "negative constant", "single"])
+def test_a_lone_value_is_kept_to_the_width_of_a_bin(quantizer, kind):
+    x = TENSORS[kind]
+    summary = summary_of(x, axis=0)
+    kept = fake_quantize(x, quantizer.qparams(summary, QuantSpec(4, symmetric=False, channel_axis=0)))
+    assert ((kept - x).abs() <= 2 / BINS * summary.limit[:, None]).all()
 
 
 @every_quantizer
