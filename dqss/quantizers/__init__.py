@@ -14,8 +14,16 @@ QUANTIZERS: Registry[Quantizer] = Registry(
     "dqss.quantizers.base:Quantizer",
     {
         "minmax": Entry("dqss.quantizers.minmax:MinMax"),
+        "moving-average": Entry("dqss.quantizers.moving_average:MovingAverage"),
         "percentile": Entry("dqss.quantizers.percentile:Percentile"),
-        "mse": Entry("dqss.quantizers.mse:Mse"),
-        "kl": Entry("dqss.quantizers.kl:Kl"),
+        "percentile-99.99": Entry("dqss.quantizers.percentile:Percentile", options={"percent": 99.99}),
+        "mse": Entry("dqss.quantizers.mse:Mse", version=2),
+        "lp": Entry("dqss.quantizers.lp:Lp"),
+        "admm": Entry("dqss.quantizers.admm:Admm"),
+        "easyquant": Entry("dqss.quantizers.easyquant:EasyQuant"),
+        "histogram": Entry("dqss.quantizers.histogram:Histogram"),
+        "kl": Entry("dqss.quantizers.kl:Kl", version=2),
+        "aciq-gauss": Entry("dqss.quantizers.aciq:Aciq", options={"distribution": "gauss"}),
+        "aciq-laplace": Entry("dqss.quantizers.aciq:Aciq", options={"distribution": "laplace"}),
     },
 )

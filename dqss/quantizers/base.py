@@ -26,7 +26,13 @@ class Quantizer(ABC):
         """Return the (C,) lower and upper ends of the range that the grid shall cover."""
 
     def qparams(self, summary: TensorSummary, spec: QuantSpec) -> Qparams:
-        """Return the grid for a tensor with this summary, which keeps it for the next who asks."""
+        """Return the grid for a tensor with this summary, which keeps it for the next who asks.
+
+        Raises:
+            ValueError: the summary has seen no value.
+        """
+        if len(summary.low) == 0:
+            raise ValueError("summary: it has seen no value, so there is no range. Calibrate on a tensor with values.")
         key = (self, spec)
         if key not in summary.grids:
             low, high = self.range(summary, spec)

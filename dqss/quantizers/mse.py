@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from dqss.functional import qparams_from_range
 from dqss.quantizers.base import Quantizer
+from dqss.quantizers.shrink import check_candidates, shrink, shrunken_products
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
@@ -30,17 +29,8 @@ class Mse(Quantizer):
     candidates: int = 100
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates: {self.candidates} is not allowed. Give at least 1.")
+        check_candidates(self.candidates)
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        best = torch.full_like(summary.low, torch.inf, dtype=torch.float64)
-        shrink = torch.ones_like(summary.low)
-        for k in range(1, self.candidates + 1):
-            factor = k / self.candidates
-            error = summary.squared_error(qparams_from_range(summary.low * factor, summary.high * factor, spec))
-            # A later, wider range wins a tie: it clips less of what calibration has not seen.
-            better = error <= best
-            best = torch.where(better, error, best)
-            shrink = torch.where(better, factor, shrink)
-        return summary.low * shrink, summary.high * shrink
+        product, energy, square = shrunken_products(summary, spec, self.candidates)
+        return shrink(summary, square - 2 * product + energy)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dqss.calibrate import TensorSummary
+from dqss.calibrate import BINS, TensorSummary
 from dqss.functional import fake_quantize
 from dqss.quantizers import QUANTIZERS
 from dqss.spec import QuantSpec
@@ -40,6 +40,9 @@ TENSORS = {
 }
 # Each number of bits, symmetry and granularity with each other one.
 SPECS = [QuantSpec(2, True, None), QuantSpec(2, False, 0), QuantSpec(8, True, 0), QuantSpec(8, False, None)]
+
+# What a summary keeps for the next who asks; it may change when it is read.
+KEPT = ("grids", "shrunken", "_sums")
 
 every_quantizer = pytest.mark.parametrize(
     "quantizer", [pytest.param(QUANTIZERS.create(name), id=name) for name in QUANTIZERS]
@@ -76,11 +79,20 @@ def test_the_grid_is_sound_whatever_the_tensor(quantizer, kind):
 
 
 @every_quantizer
+@pytest.mark.parametrize("kind", ["zeros", "constant", "negative constant", "single"])
+def test_a_lone_value_is_kept_to_the_width_of_a_bin(quantizer, kind):
+    x = TENSORS[kind]
+    summary = summary_of(x, axis=0)
+    kept = fake_quantize(x, quantizer.qparams(summary, QuantSpec(4, symmetric=False, channel_axis=0)))
+    assert ((kept - x).abs() <= 2 / BINS * summary.limit[:, None]).all()
+
+
+@every_quantizer
 @every_tensor
 def test_the_same_summary_gives_the_same_grid_and_stays_as_it_was(quantizer, kind):
     spec = QuantSpec(4, symmetric=False, channel_axis=0)
     summary = summary_of(TENSORS[kind], axis=0)
-    before = {name: value for name, value in copy.deepcopy(vars(summary)).items() if name != "grids"}
+    before = {name: value for name, value in copy.deepcopy(vars(summary)).items() if name not in KEPT}
     # A summary keeps the grid worked out for it, so the second comes from another summary of the same values.
     first, second = quantizer.qparams(summary, spec), quantizer.qparams(summary_of(TENSORS[kind], axis=0), spec)
     assert quantizer.qparams(summary, spec) is first
@@ -139,7 +151,19 @@ def test_more_bits_never_make_a_well_behaved_tensor_worse(quantizer, kind):
 def test_options_are_the_fields_of_a_frozen_dataclass(quantizer):
     assert dataclasses.is_dataclass(quantizer)
     assert type(quantizer).__dataclass_params__.frozen
-    assert quantizer == type(quantizer)()
+    # Every option has a default.
+    assert isinstance(type(quantizer)(), type(quantizer))
+
+
+def test_each_name_stands_for_another_algorithm():
+    made = [QUANTIZERS.create(name) for name in QUANTIZERS]
+    assert len(set(made)) == len(made)
+
+
+@every_quantizer
+def test_a_summary_without_values_is_refused(quantizer):
+    with pytest.raises(ValueError, match="it has seen no value"):
+        quantizer.qparams(summary_of(torch.zeros(2, 0), axis=0), QuantSpec(4, symmetric=True, channel_axis=0))
 
 
 @every_quantizer

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from dqss.calibrate import BINS, LARGEST, TensorSummary, calibrate
 from dqss.functional import fake_quantize, qparams_from_range
@@ -81,6 +81,60 @@ def test_channels_are_summarised_as_if_each_were_alone(summarise, axis):
         assert whole.high[channel] == alone.high[0]
         assert whole.limit[channel] == alone.limit[0]
         assert whole.counts[channel].equal(alone.counts[0])
+
+
+def test_a_summary_takes_as_much_memory_after_a_hundred_batches_as_after_one(summarise):
+    batches = [torch.randn(3, 100, generator=torch.Generator().manual_seed(seed)) * 1.1**seed for seed in range(100)]
+    few, many = summarise(batches[0], axis=0), summarise(*batches, axis=0)
+    sizes = [
+        {name: value.untyped_storage().nbytes() for name, value in vars(summary).items() if isinstance(value, Tensor)}
+        for summary in (few, many)
+    ]
+    assert sizes[0] == sizes[1]
+    assert sum(sizes[1].values()) < 3 * (BINS + 100) * 8
+    # Nothing else grows either.
+    assert {name for name, value in vars(many).items() if isinstance(value, dict | list) and value} == set()
+
+
+def test_averages_follow_the_batches_extremes(summarise):
+    summary = summarise(torch.tensor([[-1.0, 1.0], [0.0, 4.0]]), torch.tensor([[-3.0, 5.0], [2.0, 3.0]]), axis=0)
+    assert torch.allclose(summary.average_low, torch.tensor([-1.02, 0.02]))
+    assert torch.allclose(summary.average_high, torch.tensor([1.04, 3.99]))
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_moments_are_those_of_the_raw_values_to_the_bins_width(summarise, axis):
+    x = torch.randn(2, 3000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [30.0]])
+    summary = summarise(x[:, :100], x[:, 100:], axis=axis)
+    raw = (x if axis == 0 else x.reshape(1, -1)).double() / summary.limit.double()[:, None]
+    width = 2 / BINS
+    for position in (-1.0, -0.3, 0.0, 0.01, 0.5, 1.0):
+        below = raw < position
+        near = ((raw - position).abs() <= width).sum(1)
+        count, total, square = summary.moments(torch.full((len(raw), 1), position, dtype=torch.float64))[..., 0]
+        # Of the values within a bin of the position some are counted by part, each at most a bin from where it is.
+        assert ((count - below.sum(1)).abs() <= near).all()
+        assert ((total - (raw * below).sum(1)).abs() <= near + width * below.sum(1)).all()
+        assert ((square - (raw**2 * below).sum(1)).abs() <= near + 2 * width * below.sum(1)).all()
+
+
+def test_moments_of_one_bin_by_hand(summarise):
+    # Three values in the bin from 0 to 1 / 2048, one in the last; a quarter of the way up the first bin.
+    summary = summarise(torch.tensor([1e-4, 2e-4, 3e-4, 1.0]))
+    width = 1 / 2048
+    quarter = summary.moments(torch.tensor([[width / 4]], dtype=torch.float64)).flatten()
+    # Spread evenly: 3 / 4 of a value, its mean an eighth of the width, its square a forty-eighth of the width's.
+    assert quarter.tolist() == pytest.approx([3 / 4, 3 / 4 * width / 8, 3 / 4 * width**2 / 48])
+    between = summary.moments_between(torch.tensor([[0.0, width / 4, 0.5]], dtype=torch.float64))
+    assert between[0].flatten().tolist() == pytest.approx([0, 0.75, 2.25, 1])
+
+
+def test_occupied_bins_are_all_that_was_counted(summarise):
+    x = torch.tensor([[0.5, -1.0, 0.5, 1.0], [0.0, 0.0, 0.0, 2.0]])
+    middles, counts = summarise(x, axis=0).occupied
+    assert counts.tolist() == [[1, 2, 1], [3, 1, 0]]
+    assert torch.allclose(middles[0], torch.tensor([-1.0, 0.5, 1.0], dtype=torch.float64), atol=1 / BINS)
+    assert torch.allclose(middles[1, :2], torch.tensor([0.0, 2.0], dtype=torch.float64), atol=2 / BINS)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 2 * LARGEST])

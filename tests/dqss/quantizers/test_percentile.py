@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from onnxruntime.quantization.calibrate import HistogramCollector
 
 from dqss.quantizers.percentile import Percentile
 from dqss.spec import QuantSpec
@@ -39,6 +40,17 @@ def test_the_threshold_is_the_quantile_of_magnitudes_to_the_width_of_a_bin(summa
     expected_low, expected_high = max(x.min().item(), -quantile), min(x.max().item(), quantile)
     assert abs(low.item() - expected_low) <= BIN * reach
     assert abs(high.item() - expected_high) <= BIN * reach
+
+
+@pytest.mark.parametrize("kind", ["normal", "rectified"])
+@pytest.mark.parametrize("percent", [99.0, 99.9, 99.99])
+def test_the_threshold_is_that_of_onnxruntimes_calibrator_to_the_width_of_a_bin(summarise, kind, percent):
+    x = samples(kind)
+    collector = HistogramCollector("percentile", True, 2048, num_quantized_bins=128, percentile=percent, scenario="")
+    collector.collect({"x": [x.numpy()]})
+    expected = collector.compute_collection_result()["x"][1].item()
+    _, high = Percentile(percent).range(summarise(x), SPEC)
+    assert high.item() == pytest.approx(min(expected, x.max().item()), abs=BIN * x.abs().max().item())
 
 
 def test_all_of_the_values_are_the_extremes(summarise):
