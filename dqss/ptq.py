@@ -19,7 +19,7 @@ from dqss.search import SEARCHES
 from dqss.search.base import Found, Report, Search, SearchProblem, no_report
 from dqss.spec import PROTOCOLS, Bits, Protocol
 from dqss.strategy import Strategy
-from dqss.weights import QuantizedWeight, WeightCandidate, quantized_weight
+from dqss.weights import QuantizedWeight, WeightCandidate, quantized_weight, reconstruct
 
 RANGES = ("minmax", "percentile", "mse", "kl")
 
@@ -84,6 +84,7 @@ def quantize_ptq(
     searcher = SEARCHES.create(search) if isinstance(search, str) else search
     prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
     calibration = calibrate(prepared, batches, report)
+    reconstruct(weights.values(), prepared, calibration, report)
     problem = pose(prepared, calibration, batches, weights, activations, loss)
     problem = problem.fresh(seed)
     found = searcher.search(problem, report)

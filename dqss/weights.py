@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,22 @@ def quantized_weight(
         case Quantizer():
             with torch.no_grad():
                 return QuantizedWeight(fake_quantize(layer.weight, candidate.qparams(summary, spec)), None)
+
+
+def reconstruct(
+    candidates: Iterable[WeightCandidate],
+    prepared: Prepared,
+    calibration: Calibration,
+    report: Callable[[str, int, int], None],
+) -> None:
+    """Make the weights of reconstructions, bias-corrected or not, for all layers; the calibration keeps them."""
+    algorithms = [c.algorithm if isinstance(c, BiasCorrected) else c for c in candidates]
+    made = [c for c in dict.fromkeys(algorithms) if isinstance(c, Reconstruction)]
+    total = len(made) * len(prepared.layers)
+    for candidate in made:
+        for done, name in enumerate(prepared.layers, start=1 + made.index(candidate) * len(prepared.layers)):
+            quantized_weight(candidate, name, prepared, calibration)
+            report("reconstruction", done, total)
 
 
 def moments_of(prepared: Prepared, calibration: Calibration) -> dict[str, Tensor]:

@@ -9,13 +9,14 @@ left out: a candidate must not depend on what other layers choose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dqss.moments import rows, unrows
+from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
 from dqss.reconstruction.base import Reconstruction
 
@@ -30,12 +31,13 @@ ZETA, GAMMA = 1.1, -0.1
 
 @dataclass(frozen=True)
 class AdaRound(Reconstruction):
-    """Adam on one rounding variable per weight, on the grid of the `mse` range.
+    """Adam on one rounding variable per weight, on the grid of another quantizer.
 
     Errors are counted in steps of the grid and the second moment is scaled to a mean diagonal of 1, so the options mean
     the same for every layer.
 
     Args:
+        ranges: gives the grid.
         iterations: how many gradient steps.
         learning_rate: of the rounding variables.
         regularization: the weight of the regulariser against the reconstruction.
@@ -44,9 +46,10 @@ class AdaRound(Reconstruction):
         beta_end: its exponent in the end.
     """
 
+    ranges: Quantizer = field(default_factory=Mse)
     iterations: int = 500
     learning_rate: float = 0.02
-    regularization: float = 0.1
+    regularization: float = 1.0
     warm_up: float = 0.2
     beta_start: float = 20.0
     beta_end: float = 2.0
@@ -67,7 +70,7 @@ class AdaRound(Reconstruction):
             )
 
     def quantized(self, layer: Layer, summary: TensorSummary, spec: QuantSpec, second_moment: Tensor) -> Tensor:
-        grid = Mse().qparams(summary, spec)
+        grid = self.ranges.qparams(summary, spec)
         weight = layer.weight.detach().float()
         shape = [1] * weight.ndim
         if spec.channel_axis is not None:

@@ -91,9 +91,7 @@ def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
 
 @pytest.mark.parametrize("search", [QUICK, Dqss(steps=5)])
 def test_the_same_seed_gives_the_same_result(tiny, batches, search):
-    first, second = (
-        quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3, **CHEAP) for _ in range(2)
-    )
+    first, second = (quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3, **CHEAP) for _ in range(2))
     assert first.strategy == second.strategy
     assert first.report == second.report
     assert outputs(first.model, batches).equal(outputs(second.model, batches))
