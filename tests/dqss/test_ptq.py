@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dqss.calibrate import calibrate
+from dqss.candidates import weight_candidate
 from dqss.functional import fake_quantize
 from dqss.graph import UntraceableError, prepare
 from dqss.ptq import apply_strategy, pose, protocol_of, quantize, quantize_ptq
@@ -78,6 +79,33 @@ def test_the_result_is_its_strategy_applied_bit_for_bit(tiny, batches, search):
     assert result.strategy.protocol == PROTOCOLS["academic"]
     assert str(result.strategy.bits) == "W3A4"
     assert result.strategy.layers["head"].bits == Bits(8, 8)
+
+
+@pytest.mark.parametrize("search", [QUICK, Dqss(steps=5), "uniform"])
+def test_weight_candidates_that_are_more_than_a_range_replay_bit_for_bit(tiny, batches, search):
+    names = ("adaround", "mse+bias", "adaround+bias")
+    result = quantize_ptq(tiny, batches, bits="W3A4", search=search, weight_quantizers=names)
+    assert {choice.weight for choice in result.strategy.layers.values()} <= set(names)
+    replayed = apply_strategy(tiny, Strategy.from_json(result.strategy.to_json()), batches)
+    assert outputs(result.model, batches).equal(outputs(replayed, batches))
+
+
+def test_the_search_runs_the_model_that_it_returns(tiny, batches):
+    prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits(3, 4))
+    calibration = calibrate(prepared, batches, no_report)
+    weights = {name: weight_candidate(name) for name in ("kl", "mse+bias", "adaround")}
+    problem = pose(prepared, calibration, batches, weights, {"mse": QUANTIZERS.create("mse")}, None)
+    picks = ((1, 0), (2, 0), (0, 0))
+    problem.loss(picks)
+    model = quantize(prepared, calibration, problem.strategy(picks))
+    assert outputs(problem.model, batches).equal(outputs(model, batches))
+
+
+def test_a_strategy_with_a_weight_quantizer_for_activations_is_refused(tiny, batches):
+    strategy = mixed_strategy("W4A4")
+    choices = strategy.layers | {"stem": Choice("mse", "adaround", strategy.bits)}
+    with pytest.raises(UnknownNameError, match="'adaround' is for weights alone"):
+        apply_strategy(tiny, Strategy(choices, strategy.bits, strategy.protocol), batches)
 
 
 def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
