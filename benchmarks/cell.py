@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -23,19 +23,27 @@ from benchmarks.suite import Cell
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Report, Scores, Split, Task
 from dqss.calibrate import Calibration, calibrate
+from dqss.candidates import activation_candidate, plain_name, weight_candidate
 from dqss.cost import bit_operations, size_bytes
 from dqss.graph import Prepared, prepare
 from dqss.ptq import pose, quantize
-from dqss.quantizers import QUANTIZERS
-from dqss.quantizers.base import Quantizer
+from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.search import SEARCHES
 from dqss.search.base import Found, Search, SearchProblem
 from dqss.spec import Bits
 from dqss.sqnr import layer_sqnr
 from dqss.strategy import Strategy
+from dqss.weights import moments_of, reconstruct
 
 CALIBRATION_BATCH = 64
 VERSIONED = ("dqss-bench", "torch", "numpy")
+
+
+class Reconstructed(NamedTuple):
+    """What a cell's reconstructions cost: wall time, None where it has none, and images sent through the network."""
+
+    seconds: float | None
+    images: int
 
 
 @dataclass
@@ -45,6 +53,7 @@ class Subject:
     Args:
         prepared: at some bits; `problem` brings it to the cell's.
         problems: (bits, candidates) -> the search problem, shared by the methods of those bits.
+        reconstruction_seconds: (bits, name) -> what making the candidates took, of which cells share the weights.
         scores: strategy as JSON -> test scores. The same strategy is the same model, so it is evaluated once.
     """
 
@@ -56,6 +65,7 @@ class Subject:
     full_precision_score: float
     image: Tensor
     problems: dict[tuple[Any, ...], SearchProblem] = field(default_factory=dict)
+    reconstruction_seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     scores: dict[str, tuple[Scores, float]] = field(default_factory=dict)
 
     @classmethod
@@ -71,6 +81,24 @@ class Subject:
             calibration = calibrate(prepared, batches, report)
         return cls(task, prepared, batches, calibration, meter.seconds, full_precision.primary, image=batches[0][:1])
 
+    def reconstruct(self, cell: Cell, report: Report) -> Reconstructed:
+        """Make the cell's reconstructed weights; those that an earlier cell made are taken over, and count alike."""
+        names = {plain_name(name) for name in cell.weight_quantizers} & set(RECONSTRUCTIONS)
+        if not names:
+            return Reconstructed(None, 0)
+        prepared = self.prepared.at(Bits.parse(cell.bits))
+        keys = [("any", "second moments"), *((cell.bits, name) for name in sorted(names))]
+        for key in keys:
+            if key not in self.reconstruction_seconds:
+                with Meter() as meter:
+                    if key[1] in RECONSTRUCTIONS:
+                        reconstruct([RECONSTRUCTIONS.create(key[1])], prepared, self.calibration, report)
+                    else:
+                        moments_of(prepared, self.calibration)
+                self.reconstruction_seconds[key] = meter.seconds
+        images = sum(len(target) for target in self.calibration.targets)
+        return Reconstructed(sum(self.reconstruction_seconds[key] for key in keys), images)
+
     def problem(self, cell: Cell) -> SearchProblem:
         """Return the search problem of the cell, fresh for one search."""
         key = (cell.bits, cell.weight_quantizers, cell.activation_quantizers)
@@ -81,8 +109,8 @@ class Subject:
                     self.prepared.at(Bits.parse(cell.bits)),
                     self.calibration,
                     self.batches,
-                    _quantizers(cell.weight_quantizers),
-                    _quantizers(cell.activation_quantizers),
+                    {name: weight_candidate(name) for name in cell.weight_quantizers},
+                    {name: activation_candidate(name) for name in cell.activation_quantizers},
                     self.task.output_loss,
                 )
             }
@@ -124,6 +152,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
     """Search a strategy on the calibration set, evaluate it on the test set and return the record."""
     started = now()
     subject = context.subject(cell, report)
+    reconstructed = subject.reconstruct(cell, report)
     problem = subject.problem(cell)
     torch.manual_seed(problem.seed)
     with Meter() as meter:
@@ -138,10 +167,11 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         calibration_loss=found.calibration_loss,
         relaxed_loss=found.relaxed_loss,
         discretized_loss=found.discretized_loss,
-        search_seconds=meter.seconds,
+        search_seconds=meter.seconds + (reconstructed.seconds or 0),
+        reconstruction_seconds=reconstructed.seconds,
         calibration_seconds=subject.calibration_seconds,
         evaluation_seconds=evaluation_seconds,
-        forward_passes=problem.cost.forward_passes,
+        forward_passes=problem.cost.forward_passes + reconstructed.images,
         peak_memory_mb=meter.peak_memory_mb,
         size_bytes=size_bytes(problem.prepared),
         bops=bit_operations(problem.prepared, subject.image),
@@ -212,10 +242,6 @@ def processor() -> str:
         return platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _quantizers(names: tuple[str, ...]) -> dict[str, Quantizer]:
-    return {name: QUANTIZERS.create(name) for name in names}
 
 
 def _renamed(report: Report, stage: str) -> Report:

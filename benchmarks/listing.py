@@ -21,16 +21,20 @@ def described(kind: str) -> list[tuple[str, str]]:
         return [(name, _suite_description(path)) for name, path in shipped_suites().items()]
     from benchmarks.models import MODELS
     from benchmarks.tasks import TASKS
+    from dqss.candidates import BIAS
     from dqss.quantizers import QUANTIZERS
+    from dqss.reconstruction import RECONSTRUCTIONS
     from dqss.search import SEARCHES
 
-    registries: dict[str, Registry[Any]] = {
-        "quantizers": QUANTIZERS,
-        "searches": SEARCHES,
-        "models": MODELS,
-        "tasks": TASKS,
-    }
-    registry = registries[kind]
+    registries: dict[str, Registry[Any]] = {"searches": SEARCHES, "models": MODELS, "tasks": TASKS}
+    if kind == "quantizers":
+        alone = [(name, f"For weights alone. {text}") for name, text in _entries(RECONSTRUCTIONS)]
+        bias = f"For weights alone: any of these, as mse{BIAS}. {_description('dqss.bias_correction', None)}"
+        return [*_entries(QUANTIZERS), *alone, (f"<name>{BIAS}", bias)]
+    return _entries(registries[kind])
+
+
+def _entries(registry: Registry[Any]) -> list[tuple[str, str]]:
     locations = [registry.entry(name).location.partition(":") for name in registry]
     modules = [module for module, _, _ in locations]
     return [

@@ -109,8 +109,12 @@ class Record(_Part):
         relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
             another one.
-        search_seconds: wall time of the search alone; calibration is shared and stands in `calibration_seconds`.
-        forward_passes: images sent forward through the network by the search; a backward pass counts as two.
+        search_seconds: wall time of the search, `reconstruction_seconds` included; calibration is shared and stands in
+            `calibration_seconds`.
+        reconstruction_seconds: wall time of making the weight candidates that are more than a range, as if no other
+            cell had made them; None for a cell without any.
+        forward_passes: images sent forward through the network by the search and for its reconstructions; a backward
+            pass counts as two. The steps of a reconstruction are of one layer and run no images.
         peak_memory_mb: highest resident memory of the process during the search.
         size_bytes: packed weights, biases and quantization parameters.
         bops: bit operations (multiply-accumulates x weight bits x activation bits) for one image.
@@ -142,6 +146,7 @@ class Record(_Part):
     relaxed_loss: float | None = None
     discretized_loss: float | None = None
     search_seconds: float | None = None
+    reconstruction_seconds: float | None = None
     calibration_seconds: float | None = None
     evaluation_seconds: float | None = None
     forward_passes: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
@@ -21,7 +21,7 @@ from benchmarks.records import key_of
 from benchmarks.suite_schema import MAX_SEED, UNIFORM, Suite, explain, search_of
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import DocumentError, Location, clip, read_document
-from dqss.quantizers import QUANTIZERS
+from dqss.candidates import is_for_weights_alone, with_version
 from dqss.registry import did_you_mean
 from dqss.search import DETERMINISTIC, SEARCHES
 from dqss.spec import Protocol
@@ -154,7 +154,8 @@ class Cell:
         protocol: its name; an inline one is called `custom-` and the first digits of its hash.
         method: `uniform-<quantizer>`, else the name of a search.
         options: of the search; only those that the suite gives.
-        weight_quantizers: the candidates in order; of a `uniform-<quantizer>` that one only, as for activations.
+        weight_quantizers: the candidates in order; of a `uniform-<quantizer>` that one only.
+        activation_quantizers: likewise; all of them where that one is for weights alone.
         seed: None for a deterministic method.
         inventory: shared by the cells of one suite, so that each file is hashed once.
     """
@@ -199,8 +200,8 @@ class Cell:
             "protocol": asdict(self.protocol_definition),
             "method": {"name": self.search, "version": SEARCHES.entry(self.search).version, "options": self.options},
             "quantizers": {
-                "weight": _with_versions(self.weight_quantizers),
-                "activation": _with_versions(self.activation_quantizers),
+                "weight": [with_version(name) for name in self.weight_quantizers],
+                "activation": [with_version(name) for name in self.activation_quantizers],
             },
             "seed": self.seed,
         }
@@ -216,10 +217,6 @@ class Cell:
         return self.inventory.data(self.task).missing or self.inventory.checkpoint(self.model, self.task).missing
 
 
-def _with_versions(quantizers: Iterable[str]) -> list[dict[str, Any]]:
-    return [{"name": name, "version": QUANTIZERS.entry(name).version} for name in quantizers]
-
-
 def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
     """Return the suite's cells: by model, then bits, then method in the suite's order, then seed.
 
@@ -233,6 +230,7 @@ def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
     for model, bits, method in product(suite.models, suite.bits, suite.ptq.unfolded()):
         uniform = method.search == "uniform"
         only = (method.name.removeprefix(UNIFORM),)
+        shared = uniform and not is_for_weights_alone(*only)
         runs: Sequence[int | None] = suite.seeds if seeds is None else seeds
         for seed in (None,) if method.search in DETERMINISTIC else runs:
             cells.append(
@@ -248,7 +246,7 @@ def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
                     method=method.name,
                     options=method.options,
                     weight_quantizers=only if uniform else candidates.weight,
-                    activation_quantizers=only if uniform else candidates.activation,
+                    activation_quantizers=only if shared else candidates.activation,
                     seed=seed,
                     inventory=inventory,
                 )

@@ -31,7 +31,9 @@ from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import clip
+from dqss.candidates import is_for_weights_alone
 from dqss.quantizers import QUANTIZERS
+from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, did_you_mean
 from dqss.search import SEARCHES
 from dqss.spec import PROTOCOLS, Bits, Granularity, Protocol, Scheme
@@ -94,6 +96,18 @@ def _named(registry: Registry[Any], name: str) -> str:
     if name not in registry:
         raise fault(_no(registry.kind, name, [*registry]))
     return name
+
+
+def _weight_quantizer(name: str) -> str:
+    if name not in QUANTIZERS and not is_for_weights_alone(name):
+        raise fault(_no("quantizer", name, [*QUANTIZERS, *RECONSTRUCTIONS]))
+    return name
+
+
+def _activation_quantizer(name: str) -> str:
+    if is_for_weights_alone(name):
+        raise fault(f"'{name}' is for weights alone. Name it under weight, and here: {', '.join(QUANTIZERS)}.")
+    return _named(QUANTIZERS, name)
 
 
 def _no(kind: str, name: str, allowed: list[str]) -> str:
@@ -169,7 +183,7 @@ class Method:
     """An entry under `methods`.
 
     Args:
-        name: of a search, or `uniform-<quantizer>`.
+        name: of a search, or `uniform-<quantizer>`, where the quantizer may be for weights alone.
         options: those given, by field of the search's class.
     """
 
@@ -192,8 +206,8 @@ def _method(value: Any) -> Method:
     else:
         keys = f" of {len(value)} keys" if isinstance(value, dict) else ""
         raise fault(f"found {shown(value)}{keys}. Give a name, or one name with options: {{dqss: {{steps: 200}}}}.")
-    allowed = [*SEARCHES, *(UNIFORM + quantizer for quantizer in QUANTIZERS)]
-    if name not in allowed:
+    allowed = [*SEARCHES, *(UNIFORM + quantizer for quantizer in (*QUANTIZERS, *RECONSTRUCTIONS))]
+    if name not in allowed and not (name.startswith(UNIFORM) and is_for_weights_alone(name.removeprefix(UNIFORM))):
         raise fault(_no("method", name, allowed))
     method = Method(name, {})
     return replace(method, options=_options(method, given)) if given else method
@@ -226,7 +240,8 @@ def _options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
 Many = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 TaskName = Annotated[str, AfterValidator(partial(_named, TASKS))]
 ModelName = Annotated[str, AfterValidator(partial(_named, MODELS))]
-QuantizerName = Annotated[str, AfterValidator(partial(_named, QUANTIZERS))]
+WeightQuantizerName = Annotated[str, AfterValidator(_weight_quantizer)]
+ActivationQuantizerName = Annotated[str, AfterValidator(_activation_quantizer)]
 BitsText = Annotated[str, AfterValidator(_bits)]
 Seed = Annotated[int, AfterValidator(_seed)]
 
@@ -309,8 +324,8 @@ class ProtocolSection(Section):
 class QuantizersSection(Section):
     """`ptq: quantizers:`, the candidates in their order."""
 
-    weight: Many[QuantizerName] = Field(examples=["[minmax, mse]"])
-    activation: Many[QuantizerName] = Field(examples=["[minmax, mse]"])
+    weight: Many[WeightQuantizerName] = Field(examples=["[minmax, mse]"])
+    activation: Many[ActivationQuantizerName] = Field(examples=["[minmax, mse]"])
 
 
 class PtqSection(Section):
@@ -329,13 +344,21 @@ class PtqSection(Section):
         seen: set[str] = set()
         for i, method in enumerate(self.methods):
             quantizer = method.name.removeprefix(UNIFORM)
-            if method.search == "uniform" and not self.shared_quantizers:
+            if is_for_weights_alone(quantizer):
+                if quantizer not in self.quantizers.weight:
+                    raise fault(
+                        f"'{method.name}' needs '{quantizer}' among the weight quantizers. "
+                        f"There: {', '.join(self.quantizers.weight)}.",
+                        "methods",
+                        i,
+                    )
+            elif method.search == "uniform" and not self.shared_quantizers:
                 raise fault(
                     f"'{method.name}' makes no cell: no quantizer is in both lists. Add one to both, or delete this.",
                     "methods",
                     i,
                 )
-            if method.name.startswith(UNIFORM) and quantizer not in self.shared_quantizers:
+            elif method.name.startswith(UNIFORM) and quantizer not in self.shared_quantizers:
                 raise fault(
                     f"'{method.name}' needs '{quantizer}' among the weight and the activation quantizers. "
                     f"In both lists: {', '.join(self.shared_quantizers)}.",

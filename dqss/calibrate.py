@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dqss.graph import Batch, Prepared, call
+from dqss.moments import MeanInput
 
 if TYPE_CHECKING:
     from dqss.functional import Qparams
     from dqss.quantizers.base import Quantizer
+    from dqss.reconstruction.base import Reconstruction
     from dqss.spec import QuantSpec
 
 BINS = 4096
@@ -209,11 +211,19 @@ class Calibration:
         activations: layer name -> summary of the layer's inputs.
         weights: layer name -> summary of its weights.
         targets: the full-precision model's output for each batch.
+        means: layer name -> the mean of its inputs.
+        batches: the model's inputs.
+        second_moments: layer name -> that of its inputs; empty until a reconstruction asks for it.
+        reconstructed: (layer name, reconstruction, spec) -> the weight, once made; it is made from the above alone.
     """
 
     activations: dict[str, TensorSummary]
     weights: dict[str, TensorSummary]
     targets: list[Tensor]
+    means: dict[str, MeanInput]
+    batches: Sequence[Batch]
+    second_moments: dict[str, Tensor] = field(default_factory=dict)
+    reconstructed: dict[tuple[str, Reconstruction, QuantSpec], Tensor] = field(default_factory=dict)
 
 
 def calibrate(prepared: Prepared, batches: Sequence[Batch], report: Callable[[str, int, int], None]) -> Calibration:
@@ -225,13 +235,18 @@ def calibrate(prepared: Prepared, batches: Sequence[Batch], report: Callable[[st
     if not batches:
         raise ValueError("calibration_batches: empty. Give at least one batch of model inputs.")
     activations = {name: TensorSummary() for name in prepared.layers}
+    means = {name: MeanInput() for name in prepared.layers}
     weights = {}
     for name, layer in prepared.layers.items():
         weights[name] = TensorSummary(prepared.specs[name].weight.channel_axis)
         _count(weights[name], layer.weight, f"weights of layer '{name}'")
 
     def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, inputs: _count(activations[name], inputs[0], f"inputs of layer '{name}'")
+        def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            _count(activations[name], inputs[0], f"inputs of layer '{name}'")
+            means[name].update(prepared.layers[name], inputs[0])
+
+        return count
 
     hooks = [layer.register_forward_pre_hook(counter(name)) for name, layer in prepared.layers.items()]
     targets: list[Tensor] = []
@@ -245,7 +260,7 @@ def calibrate(prepared: Prepared, batches: Sequence[Batch], report: Callable[[st
     finally:
         for hook in hooks:
             hook.remove()
-    return Calibration(activations, weights, targets)
+    return Calibration(activations, weights, targets, means, batches)
 
 
 def _count(summary: TensorSummary, x: Tensor, what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,12 +20,15 @@ class QuantizedLayer(nn.Module):
         layer: gives the operation and the bias; its weight is replaced.
         weight: the quantized weight, in float.
         activation: the grid of the inputs.
+        bias: in place of the layer's own.
     """
 
-    def __init__(self, layer: Layer, weight: Tensor, activation: Qparams) -> None:
+    def __init__(self, layer: Layer, weight: Tensor, activation: Qparams, bias: Tensor | None = None) -> None:
         super().__init__()
         self.layer = layer
         self.layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        if bias is not None:
+            self.layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
         self.spec = activation.spec
         self.register_buffer("scale", activation.scale)
         self.register_buffer("zero_point", activation.zero_point)
@@ -45,14 +49,21 @@ class CandidateLayer(nn.Module):
         layer: gives the operation and the bias.
         weights: (M, ...), the quantized weight by each weight candidate.
         activations: the grid of the inputs by each activation candidate.
+        biases: (M, C_out), the bias that goes with each weight; None where all have the layer's own.
     """
 
     weights: Tensor
+    biases: Tensor | None
 
-    def __init__(self, layer: Layer, weights: Tensor, activations: Sequence[Qparams]) -> None:
+    def __init__(
+        self, layer: Layer, weights: Tensor, activations: Sequence[Qparams], biases: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.layer = layer
+        if biases is not None and layer.bias is None:
+            layer.bias = nn.Parameter(torch.zeros_like(biases[0]), requires_grad=False)
         self.register_buffer("weights", weights)
+        self.register_buffer("biases", biases)
         self.activations = list(activations)
         self.mixture = ActivationMixture(activations)
         self.mixing: tuple[Tensor, Tensor] | None = None
@@ -69,10 +80,14 @@ class CandidateLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mixing is None:
-            weight = self.weights[self.choice[0]]
+            parameters = {name: stack[self.choice[0]] for name, stack in self._stacks()}
             x = fake_quantize(x, self.activations[self.choice[1]])
         else:
-            weight = mix_weights(self.weights, self.mixing[0])
+            parameters = {name: mix_weights(stack, self.mixing[0]) for name, stack in self._stacks()}
             x = self.mixture(x, self.mixing[1])
-        output: Tensor = functional_call(self.layer, {"weight": weight}, (x,))
+        output: Tensor = functional_call(self.layer, parameters, (x,))
         return output
+
+    def _stacks(self) -> list[tuple[str, Tensor]]:
+        """Return the layer's parameters that candidates set, each with one entry per weight candidate."""
+        return [("weight", self.weights)] + ([] if self.biases is None else [("bias", self.biases)])

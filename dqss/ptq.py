@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from dqss.calibrate import Calibration, calibrate
-from dqss.functional import fake_quantize
-from dqss.graph import Batch, Layer, LayerSpecs, Prepared, prepare, with_layers
+from dqss.candidates import activation_candidate, weight_candidate
+from dqss.graph import Batch, Layer, Prepared, prepare, with_layers
 from dqss.layers import CandidateLayer, QuantizedLayer
 from dqss.matching import output_loss
-from dqss.quantizers import QUANTIZERS
 from dqss.quantizers.base import Quantizer
 from dqss.registry import UnknownNameError, did_you_mean
 from dqss.search import SEARCHES
 from dqss.search.base import Found, Report, Search, SearchProblem, no_report
 from dqss.spec import PROTOCOLS, Bits, Protocol
 from dqss.strategy import Strategy
+from dqss.weights import QuantizedWeight, WeightCandidate, quantized_weight, reconstruct
+
+RANGES = ("minmax", "percentile", "mse", "kl")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def quantize_ptq(
     search: str | Search = "dqss",
     seed: int = 0,
     protocol: str | Protocol = "all-layers",
-    quantizers: Sequence[str] = ("minmax", "percentile", "mse", "kl"),
+    weight_quantizers: Sequence[str] = RANGES,
+    activation_quantizers: Sequence[str] = RANGES,
     loss: str | None = None,
     report: Report = no_report,
 ) -> PtqResult:
@@ -64,7 +67,8 @@ def quantize_ptq(
         search: a name of `dqss-bench list searches`, or a Search with options of its own.
         seed: of the search; the same inputs with the same seed give the same result.
         protocol: a name of PROTOCOLS, or a Protocol.
-        quantizers: names of `dqss-bench list quantizers`, the candidates for weights and for activations.
+        weight_quantizers: names of `dqss-bench list quantizers`, the candidates for weights; each also with `+bias`.
+        activation_quantizers: the candidates for activations; those that are not for weights alone.
         loss: `mse` or `kl` between the quantized and the full-precision outputs; None: `kl` where they are class
             scores, (B, K), else `mse`.
         report: called with (stage, done, total) as work goes on.
@@ -75,11 +79,13 @@ def quantize_ptq(
         ValueError: bad bits, no batches, or values that are not finite.
     """
     batches = listed(calibration_batches)
-    candidates = {name: QUANTIZERS.create(name) for name in quantizers}
+    weights = {name: weight_candidate(name) for name in weight_quantizers}
+    activations = {name: activation_candidate(name) for name in activation_quantizers}
     searcher = SEARCHES.create(search) if isinstance(search, str) else search
     prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
     calibration = calibrate(prepared, batches, report)
-    problem = pose(prepared, calibration, batches, candidates, candidates, loss)
+    reconstruct(weights.values(), prepared, calibration, report)
+    problem = pose(prepared, calibration, batches, weights, activations, loss)
     problem = problem.fresh(seed)
     found = searcher.search(problem, report)
     quantized = quantize(prepared, calibration, found.strategy)
@@ -114,7 +120,7 @@ def pose(
     prepared: Prepared,
     calibration: Calibration,
     batches: Sequence[Batch],
-    weight_quantizers: Mapping[str, Quantizer],
+    weight_quantizers: Mapping[str, WeightCandidate],
     activation_quantizers: Mapping[str, Quantizer],
     loss: str | None,
 ) -> SearchProblem:
@@ -131,11 +137,10 @@ def pose(
         raise ValueError("quantizers: empty. Name at least one for weights and one for activations.")
 
     def candidates(name: str, layer: Layer) -> CandidateLayer:
-        specs = prepared.specs[name]
-        weights = [quantized_weight(layer, q, calibration, name, specs) for q in weight_quantizers.values()]
-        summary = calibration.activations[name]
-        activations = [q.qparams(summary, specs.activation) for q in activation_quantizers.values()]
-        return CandidateLayer(layer, torch.stack(weights), activations)
+        made = [quantized_weight(candidate, name, prepared, calibration) for candidate in weight_quantizers.values()]
+        summary, spec = calibration.activations[name], prepared.specs[name].activation
+        activations = [q.qparams(summary, spec) for q in activation_quantizers.values()]
+        return CandidateLayer(layer, torch.stack([q.weight for q in made]), activations, _biases(layer, made))
 
     supernet = with_layers(prepared, candidates)
     layers = {name: supernet.get_submodule(name) for name in prepared.layers}
@@ -169,20 +174,23 @@ def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -
         )
 
     def quantized(name: str, layer: Layer) -> QuantizedLayer:
-        choice, specs = strategy.layers[name], prepared.specs[name]
-        weight = quantized_weight(layer, QUANTIZERS.create(choice.weight), calibration, name, specs)
-        activation = QUANTIZERS.create(choice.activation).qparams(calibration.activations[name], specs.activation)
-        return QuantizedLayer(layer, weight, activation)
+        choice = strategy.layers[name]
+        made = quantized_weight(weight_candidate(choice.weight), name, prepared, calibration)
+        grid = activation_candidate(choice.activation).qparams(
+            calibration.activations[name], prepared.specs[name].activation
+        )
+        return QuantizedLayer(layer, made.weight, grid, made.bias)
 
     return with_layers(prepared, quantized)
 
 
-def quantized_weight(
-    layer: Layer, quantizer: Quantizer, calibration: Calibration, name: str, specs: LayerSpecs
-) -> Tensor:
-    """Return the layer's weight on the quantizer's grid, in float."""
-    with torch.no_grad():
-        return fake_quantize(layer.weight, quantizer.qparams(calibration.weights[name], specs.weight))
+def _biases(layer: Layer, made: Sequence[QuantizedWeight]) -> Tensor | None:
+    """Return (M, C_out), the bias of each candidate; None where none has one of its own."""
+    changed = next((quantized.bias for quantized in made if quantized.bias is not None), None)
+    if changed is None:
+        return None
+    own = torch.zeros_like(changed) if layer.bias is None else layer.bias.detach()
+    return torch.stack([own if quantized.bias is None else quantized.bias for quantized in made])
 
 
 def protocol_of(protocol: str | Protocol) -> Protocol:

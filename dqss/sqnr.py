@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from dqss.calibrate import Calibration
+from dqss.candidates import activation_candidate, weight_candidate
 from dqss.graph import Prepared
-from dqss.quantizers import QUANTIZERS
 from dqss.strategy import Strategy
+from dqss.weights import quantized_weight
 
 
 def decibels(signal: float, noise: float) -> float | None:
@@ -22,15 +23,13 @@ def decibels(signal: float, noise: float) -> float | None:
 def layer_sqnr(
     prepared: Prepared, calibration: Calibration, strategy: Strategy
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Return layer name -> SQNR in dB of its weights and of its inputs over the calibration set, off the histograms."""
+    """Return layer name -> SQNR in dB of its weights, and of its inputs over the calibration set, off the histogram."""
     result = {}
     for name, choice in strategy.layers.items():
-        pair = []
-        for quantizer, summary, spec in (
-            (choice.weight, calibration.weights[name], prepared.specs[name].weight),
-            (choice.activation, calibration.activations[name], prepared.specs[name].activation),
-        ):
-            noise = summary.squared_error(QUANTIZERS.create(quantizer).qparams(summary, spec))
-            pair.append(decibels(summary.energy.sum().item(), noise.sum().item()))
-        result[name] = (pair[0], pair[1])
+        exact = prepared.layers[name].weight.detach().double()
+        made = quantized_weight(weight_candidate(choice.weight), name, prepared, calibration).weight
+        weight = decibels(exact.square().sum().item(), (made - exact).square().sum().item())
+        summary, spec = calibration.activations[name], prepared.specs[name].activation
+        noise = summary.squared_error(activation_candidate(choice.activation).qparams(summary, spec))
+        result[name] = (weight, decibels(summary.energy.sum().item(), noise.sum().item()))
     return result

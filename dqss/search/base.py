@@ -16,6 +16,7 @@ from dqss.layers import CandidateLayer
 from dqss.matching import OutputLoss
 from dqss.quantizers.base import Quantizer
 from dqss.strategy import Choice, Strategy
+from dqss.weights import WeightCandidate
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -59,7 +60,7 @@ class SearchProblem:
     prepared: Prepared
     calibration: Calibration
     batches: Sequence[Batch]
-    weight_quantizers: Mapping[str, Quantizer]
+    weight_quantizers: Mapping[str, WeightCandidate]
     activation_quantizers: Mapping[str, Quantizer]
     model: fx.GraphModule
     layers: dict[str, CandidateLayer]

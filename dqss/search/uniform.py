@@ -1,7 +1,11 @@
-"""The uniform strategy: one algorithm for the weights and activations of every layer."""
+"""The uniform strategy: one algorithm for the weights and activations of every layer.
+
+One for weights alone (`uniform-adaround`) goes with the best single activation quantizer, by calibration loss.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dqss.search.base import Found, Report, Search, SearchProblem
@@ -9,10 +13,12 @@ from dqss.search.base import Found, Report, Search, SearchProblem
 
 @dataclass(frozen=True)
 class Uniform(Search):
-    """No search at all: the first weight and the first activation candidate everywhere."""
+    """The first weight candidate everywhere; of several activation candidates the best one everywhere."""
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
-        picks = problem.uniform(0, 0)
-        loss = problem.loss(picks)
-        report("search", 1, 1)
-        return Found(problem.strategy(picks), loss)
+        losses: list[float] = []
+        for activation in range(len(problem.activation_quantizers)):
+            losses.append(problem.loss(problem.uniform(0, activation), min(losses, default=math.inf)))
+            report("search", len(losses), len(problem.activation_quantizers))
+        best = min(losses)
+        return Found(problem.strategy(problem.uniform(0, losses.index(best))), best)

@@ -19,12 +19,13 @@ from benchmarks.checkpoints import find_checkpoint, load_model
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Split
 from dqss.calibrate import calibrate
+from dqss.candidates import activation_candidate, weight_candidate
 from dqss.graph import prepare
 from dqss.ptq import pose, quantize
-from dqss.quantizers import QUANTIZERS
 from dqss.search import SEARCHES
 from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits
+from dqss.weights import reconstruct
 
 BATCH = 64
 
@@ -43,21 +44,26 @@ def main() -> int:
     parser.add_argument("--models", default="resnet8,resnet20,mobilenetv2-small")
     parser.add_argument("--bits", default="W4A4")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--quantizers", default="minmax,percentile,mse,kl")
+    parser.add_argument("--weights", default="minmax,percentile,mse,kl")
+    parser.add_argument("--activations", default="minmax,percentile,mse,kl")
     parser.add_argument("variants", nargs="+", metavar="SEARCH[:OPTION=VALUE,...]")
     args = parser.parse_args()
     task = TASKS.create(args.task)
     batches = task.inputs(Split.CALIBRATION).split(BATCH)
-    candidates = {name: QUANTIZERS.create(name) for name in args.quantizers.split(",")}
+    weights = {name: weight_candidate(name) for name in args.weights.split(",")}
+    activations = {name: activation_candidate(name) for name in args.activations.split(",")}
     for model in args.models.split(","):
         network = load_model(model, task, find_checkpoint(model, args.task))
         full = task.evaluate(network, Split.VALIDATION, no_report).primary
         prepared = prepare(network, PROTOCOLS["all-layers"], Bits.parse("W8A8"))
         calibration = calibrate(prepared, batches, no_report)
         for bits in args.bits.split(","):
-            problem = pose(
-                prepared.at(Bits.parse(bits)), calibration, batches, candidates, candidates, task.output_loss
-            )
+            at_bits = prepared.at(Bits.parse(bits))
+            started = time.perf_counter()
+            reconstruct(weights.values(), at_bits, calibration, no_report)
+            if calibration.reconstructed:
+                print(f"{model:18} {bits} reconstructions made in {time.perf_counter() - started:.1f} s")
+            problem = pose(at_bits, calibration, batches, weights, activations, task.output_loss)
             for text in args.variants:
                 name, options = variant(text)
                 losses, scores, seconds, passes = [], [], [], []

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
@@ -13,6 +15,8 @@ from dqss.calibrate import calibrate
 from dqss.graph import prepare
 from dqss.matching import output_loss
 from dqss.ptq import quantize
+from dqss.reconstruction import RECONSTRUCTIONS
+from dqss.reconstruction.adaround import AdaRound
 from dqss.search.base import no_report
 from dqss.spec import Bits
 from dqss.strategy import Choice, Strategy
@@ -30,6 +34,7 @@ ptq:
   methods: [uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]
 """
 MEASURED = {"started", "calibration_seconds", "search_seconds", "evaluation_seconds", "peak_memory_mb"}
+QUICK = {"iterations": 5}
 ALONE = Processes(0, 1, 0)
 
 
@@ -155,6 +160,47 @@ def test_a_cell_gives_the_same_whatever_ran_before_it(name, small, cells, record
         torch.manual_seed(12345)
         alone = run_cell(cells[name], Context(ALONE), no_report)
     assert alone.model_dump(exclude=MEASURED) == records[name].model_dump(exclude=MEASURED)
+
+
+@pytest.fixture(scope="module")
+def adaround_cells(tmp_path_factory):
+    text = SUITE.replace("weight: [minmax, mse]", "weight: [minmax, adaround, adaround+bias]")
+    text = text.replace("W4A4, W4A8", "W3A4, W4A4").replace(
+        "[uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]", "[uniform-adaround, random: {draws: 2}]"
+    )
+    path = tmp_path_factory.mktemp("suite") / "adaround.yaml"
+    path.write_text(text)
+    return {(cell.method, cell.bits): cell for cell in cells_of(load_suite(path))}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(RECONSTRUCTIONS.table, "adaround", replace(RECONSTRUCTIONS.entry("adaround"), options=QUICK))
+
+
+def test_reconstructions_are_made_once_and_count_in_each_cell_that_has_them(small, adaround_cells, quick, monkeypatch):
+    made = []
+    quantized = AdaRound.quantized
+    monkeypatch.setattr(AdaRound, "quantized", lambda *args: made.append(args) or quantized(*args))
+    context, stages = Context(ALONE), []
+    found = {
+        name: run_cell(cell, context, lambda *stage: stages.append(stage)) for name, cell in adaround_cells.items()
+    }
+    layers = len(found["random", "W4A4"].layers)
+    assert ("reconstruction", layers, layers) in stages
+    assert len(made) == 2 * layers
+    for bits in ("W3A4", "W4A4"):
+        alone, searched = found["uniform-adaround", bits], found["random", bits]
+        assert alone.reconstruction_seconds == searched.reconstruction_seconds > 0
+        assert all(record.search_seconds > record.reconstruction_seconds for record in (alone, searched))
+        # One pass for the second moments, then one loss per activation candidate, of which the second may end early.
+        assert 128 + 128 < alone.forward_passes <= 128 + 2 * 128
+        assert {choice.weight for choice in alone.strategy.values()} == {"adaround"}
+        assert len({choice.activation for choice in alone.strategy.values()}) == 1
+
+
+def test_a_cell_without_reconstructions_has_no_cost_of_them(records):
+    assert all(record.reconstruction_seconds is None for record in records.values())
 
 
 def test_its_stages_are_told(small, cells):

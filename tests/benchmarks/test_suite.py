@@ -23,7 +23,9 @@ from benchmarks.suite import (
     shipped_suites,
 )
 from benchmarks.tasks import TASKS
+from dqss.candidates import BIAS_VERSION
 from dqss.quantizers import QUANTIZERS
+from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Entry
 from dqss.search import SEARCHES
 from dqss.spec import Protocol
@@ -82,6 +84,39 @@ def test_a_uniform_cell_has_its_quantizer_as_only_candidate(cells):
     assert cell.weight_quantizers == cell.activation_quantizers == ("mse",)
     named = cells(TEXT.replace("[uniform, best-uniform, random]", "[uniform-mse]"))
     assert named[0].key == cell.key
+
+
+def test_a_uniform_cell_of_a_quantizer_for_weights_alone_chooses_among_the_activations(cells):
+    text = TEXT.replace("weight: [minmax, mse]", "weight: [minmax, adaround, mse+bias]")
+    built = cells(text.replace("[uniform, best-uniform, random]", "[uniform-adaround, uniform-mse+bias]"))[:2]
+    for cell, weight in zip(built, ("adaround", "mse+bias"), strict=True):
+        assert (cell.search, cell.seed, cell.weight_quantizers) == ("uniform", None, (weight,))
+        assert cell.activation_quantizers == ("minmax", "mse", "kl")
+
+
+@pytest.mark.parametrize(
+    ("where", "changed"),
+    [("reconstruction", {"adaround", "adaround+bias"}), ("bias", {"adaround+bias", "mse+bias"}), ("mse", {"mse+bias"})],
+)
+def test_a_weight_candidates_key_has_the_versions_of_all_that_it_is_made_of(where, changed, cells, monkeypatch):
+    names = ["minmax", "adaround", "adaround+bias", "mse+bias"]
+    methods = ", ".join(f"uniform-{name}" for name in names)
+    text = TEXT.replace("[minmax, mse]", f"[{', '.join(names)}]").replace(
+        "[uniform, best-uniform, random]", f"[{methods}]"
+    )
+    text = text.replace("activation: [minmax, mse, kl]", "activation: [minmax]")
+    before = keys_of(cells(text))[:4]
+    match where:
+        case "reconstruction":
+            entry = RECONSTRUCTIONS.entry("adaround")
+            monkeypatch.setitem(RECONSTRUCTIONS.table, "adaround", Entry(entry.location, entry.version + 1))
+        case "bias":
+            monkeypatch.setattr("dqss.candidates.BIAS_VERSION", BIAS_VERSION + 1)
+        case "mse":
+            entry = QUANTIZERS.entry("mse")
+            monkeypatch.setitem(QUANTIZERS.table, "mse", Entry(entry.location, entry.version + 1))
+    after = keys_of(cells(text))[:4]
+    assert {name for name, old, new in zip(names, before, after, strict=True) if old != new} == changed
 
 
 def test_the_definition_of_a_cell(cells):
@@ -324,9 +359,9 @@ def test_a_file_is_found_by_its_path_even_with_the_name_of_a_shipped_suite(tmp_p
     [
         ("clasification", "Did you mean 'classification'?"),
         ("suites/quikstart.yaml", "Did you mean 'quickstart'?"),
-        ("", "Allowed: classification, quickstart."),
-        ("a\0b", "Allowed: classification, quickstart."),
-        ("x" * 5000, "Allowed: classification, quickstart."),
+        ("", "Allowed: adaround, classification, quickstart."),
+        ("a\0b", "Allowed: adaround, classification, quickstart."),
+        ("x" * 5000, "Allowed: adaround, classification, quickstart."),
     ],
 )
 def test_a_suite_that_is_nowhere_ends_in_one_message(name, hint):

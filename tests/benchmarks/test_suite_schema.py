@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.suite import Suite, SuiteError, load_suite
+from dqss.quantizers import QUANTIZERS
 from dqss.spec import Protocol, Scheme
 
+RANGES = ", ".join(QUANTIZERS)
 GOOD = """\
 suite: mine
 version: 1
@@ -175,6 +177,26 @@ MALFORMED = {
         "kll]",
         "12: ptq.quantizers.weight: no quantizer 'kll'. Did you mean 'kl'? See `dqss-bench list quantizers`.",
     ),
+    "unknown quantizer with a bias": (
+        "mse]",
+        "kll+bias]",
+        "12: ptq.quantizers.weight: no quantizer 'kll+bias'. Did you mean 'kl'? See `dqss-bench list quantizers`.",
+    ),
+    "reconstruction of activations": (
+        "[mse, minmax, kl]",
+        "[mse, adaround]",
+        f"13: ptq.quantizers.activation: 'adaround' is for weights alone. Name it under weight, and here: {RANGES}.",
+    ),
+    "bias of activations": (
+        "[mse, minmax, kl]",
+        "[mse+bias]",
+        f"13: ptq.quantizers.activation: 'mse+bias' is for weights alone. Name it under weight, and here: {RANGES}.",
+    ),
+    "uniform of a reconstruction that is no candidate": (
+        "- uniform",
+        "- uniform-adaround",
+        "15: ptq.methods: 'uniform-adaround' needs 'adaround' among the weight quantizers. There: minmax, mse.",
+    ),
     "list for quantizers": (
         "quantizers:\n    weight: [minmax, mse]\n    activation: [mse, minmax, kl]",
         "quantizers: [mse]",
@@ -285,6 +307,19 @@ def test_a_good_suite_holds_what_its_file_says(tmp_path):
 def test_uniform_unfolds_to_the_shared_quantizers_in_the_order_of_the_weights(tmp_path):
     unfolded = load(tmp_path, GOOD).ptq.unfolded()
     assert [method.name for method in unfolded] == ["uniform-minmax", "uniform-mse", "dqss"]
+
+
+def test_weight_quantizers_may_be_for_weights_alone_and_uniform_leaves_them_out(tmp_path):
+    text = GOOD.replace("weight: [minmax, mse]", "weight: [minmax, adaround, mse+bias]").replace(
+        "- dqss", "- uniform-adaround\n    - uniform-mse+bias"
+    )
+    suite = load(tmp_path, text)
+    assert suite.ptq.quantizers.weight == ("minmax", "adaround", "mse+bias")
+    assert [(method.name, method.search) for method in suite.ptq.unfolded()] == [
+        ("uniform-minmax", "uniform"),
+        ("uniform-adaround", "uniform"),
+        ("uniform-mse+bias", "uniform"),
+    ]
 
 
 def test_an_inline_protocol_takes_what_it_leaves_out_from_the_default(tmp_path):

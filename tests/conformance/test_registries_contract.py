@@ -3,10 +3,11 @@ import pytest
 from benchmarks.models import MODELS
 from benchmarks.tasks import TASKS
 from dqss.quantizers import QUANTIZERS
+from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, UnknownNameError, _resolve
 from dqss.search import DETERMINISTIC, SEARCHES
 
-REGISTRIES: list[Registry] = [QUANTIZERS, SEARCHES, MODELS, TASKS]
+REGISTRIES: list[Registry] = [QUANTIZERS, RECONSTRUCTIONS, SEARCHES, MODELS, TASKS]
 ENTRIES = [pytest.param(registry, name, id=f"{registry.kind}-{name}") for registry in REGISTRIES for name in registry]
 
 

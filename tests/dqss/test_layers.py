@@ -78,6 +78,34 @@ def test_a_mixture_is_the_mean_of_all_pairs_the_bias_included(kind):
     assert torch.allclose(candidates(x), expected, rtol=1e-5, atol=1e-6)
 
 
+def own_biases(layer):
+    """One for each of three weight candidates."""
+    outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    return torch.arange(3.0 * outputs).view(3, outputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_mixture_of_candidates_with_biases_of_their_own_is_the_sum_over_all_pairs(kind, biased):
+    layer, weights, qparams, x = parts(kind)
+    layer = copy.deepcopy(layer)
+    biases = own_biases(layer)
+    layer.bias = layer.bias if biased else None
+    candidates = CandidateLayer(layer, weights, qparams, biases)
+    p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.6])
+    expected = 0
+    for weight, activation in product(range(3), range(2)):
+        plain = copy.deepcopy(layer)
+        plain.weight.data, plain.bias = weights[weight], nn.Parameter(biases[weight])
+        expected = expected + p[weight] * q[activation] * plain(fake_quantize(x, qparams[activation]))
+        candidates.choose(weight, activation)
+        quantized = QuantizedLayer(copy.deepcopy(layer), weights[weight], qparams[activation], biases[weight])
+        assert candidates(x).equal(quantized(x))
+        assert quantized.layer.bias.equal(biases[weight])
+    candidates.mix(p, q)
+    assert torch.allclose(candidates(x), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_choice_ends_a_mixture():
     layer, weights, qparams, x = parts("linear")
     candidates = CandidateLayer(layer, weights, qparams)

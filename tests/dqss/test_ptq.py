@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dqss.calibrate import calibrate
+from dqss.candidates import weight_candidate
 from dqss.functional import fake_quantize
 from dqss.graph import UntraceableError, prepare
 from dqss.ptq import apply_strategy, pose, protocol_of, quantize, quantize_ptq
@@ -17,7 +18,8 @@ from dqss.spec import PROTOCOLS, Bits, Protocol, Scheme
 from dqss.strategy import Choice, Strategy
 
 QUICK = Random(draws=4)
-CHEAP = ("minmax", "percentile")
+RANGES = ("minmax", "percentile")
+CHEAP = {"weight_quantizers": RANGES, "activation_quantizers": RANGES}
 
 
 def mixed_strategy(bits: str, protocol: Protocol = PROTOCOLS["all-layers"]) -> Strategy:
@@ -79,9 +81,36 @@ def test_the_result_is_its_strategy_applied_bit_for_bit(tiny, batches, search):
     assert result.strategy.layers["head"].bits == Bits(8, 8)
 
 
+@pytest.mark.parametrize("search", [QUICK, Dqss(steps=5), "uniform"])
+def test_weight_candidates_that_are_more_than_a_range_replay_bit_for_bit(tiny, batches, search):
+    names = ("adaround", "mse+bias", "adaround+bias")
+    result = quantize_ptq(tiny, batches, bits="W3A4", search=search, weight_quantizers=names)
+    assert {choice.weight for choice in result.strategy.layers.values()} <= set(names)
+    replayed = apply_strategy(tiny, Strategy.from_json(result.strategy.to_json()), batches)
+    assert outputs(result.model, batches).equal(outputs(replayed, batches))
+
+
+def test_the_search_runs_the_model_that_it_returns(tiny, batches):
+    prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits(3, 4))
+    calibration = calibrate(prepared, batches, no_report)
+    weights = {name: weight_candidate(name) for name in ("kl", "mse+bias", "adaround")}
+    problem = pose(prepared, calibration, batches, weights, {"mse": QUANTIZERS.create("mse")}, None)
+    picks = ((1, 0), (2, 0), (0, 0))
+    problem.loss(picks)
+    model = quantize(prepared, calibration, problem.strategy(picks))
+    assert outputs(problem.model, batches).equal(outputs(model, batches))
+
+
+def test_a_strategy_with_a_weight_quantizer_for_activations_is_refused(tiny, batches):
+    strategy = mixed_strategy("W4A4")
+    choices = strategy.layers | {"stem": Choice("mse", "adaround", strategy.bits)}
+    with pytest.raises(UnknownNameError, match="'adaround' is for weights alone"):
+        apply_strategy(tiny, Strategy(choices, strategy.bits, strategy.protocol), batches)
+
+
 def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
     before, inputs = copy.deepcopy(tiny.state_dict()), copy.deepcopy(batches)
-    quantize_ptq(tiny, batches, search=Dqss(steps=3), quantizers=CHEAP)
+    quantize_ptq(tiny, batches, search=Dqss(steps=3), **CHEAP)
     assert all(before[name].equal(tensor) for name, tensor in tiny.state_dict().items())
     assert tiny.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in tiny.parameters())
@@ -90,22 +119,20 @@ def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches):
 
 @pytest.mark.parametrize("search", [QUICK, Dqss(steps=5)])
 def test_the_same_seed_gives_the_same_result(tiny, batches, search):
-    first, second = (
-        quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3, quantizers=CHEAP) for _ in range(2)
-    )
+    first, second = (quantize_ptq(tiny, batches, bits="W2A2", search=search, seed=3, **CHEAP) for _ in range(2))
     assert first.strategy == second.strategy
     assert first.report == second.report
     assert outputs(first.model, batches).equal(outputs(second.model, batches))
 
 
 def test_another_seed_searches_elsewhere(tiny, batches):
-    first, second = [quantize_ptq(tiny, batches, search=QUICK, seed=seed, quantizers=CHEAP).report for seed in (0, 1)]
+    first, second = [quantize_ptq(tiny, batches, search=QUICK, seed=seed, **CHEAP).report for seed in (0, 1)]
     assert first.found.curves != second.found.curves
 
 
 def test_batches_may_come_from_a_generator(tiny, batches):
-    result = quantize_ptq(tiny, (batch for batch in batches), search=QUICK, quantizers=CHEAP)
-    assert result.report == quantize_ptq(tiny, batches, search=QUICK, quantizers=CHEAP).report
+    result = quantize_ptq(tiny, (batch for batch in batches), search=QUICK, **CHEAP)
+    assert result.report == quantize_ptq(tiny, batches, search=QUICK, **CHEAP).report
 
 
 def test_a_model_with_several_inputs_takes_sequences_of_them():
@@ -119,20 +146,20 @@ def test_a_model_with_several_inputs_takes_sequences_of_them():
 
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.randn(5, 2, generator=generator), torch.randn(5, 4, generator=generator)) for _ in range(2)]
-    result = quantize_ptq(Sum(), batches, search=QUICK, quantizers=CHEAP)
+    result = quantize_ptq(Sum(), batches, search=QUICK, **CHEAP)
     assert result.model(*batches[0]).shape == (5, 3)
     assert result.report.forward_passes == 4 * 10
 
 
 def test_only_the_named_quantizers_are_candidates(tiny, batches):
-    result = quantize_ptq(tiny, batches, search=QUICK, quantizers=["mse"])
-    assert {(choice.weight, choice.activation) for choice in result.strategy.layers.values()} == {("mse", "mse")}
+    result = quantize_ptq(tiny, batches, search=QUICK, weight_quantizers=["mse"], activation_quantizers=["kl"])
+    assert {(choice.weight, choice.activation) for choice in result.strategy.layers.values()} == {("mse", "kl")}
 
 
 def test_it_works_where_the_caller_has_switched_gradients_off(tiny, batches):
-    expected = quantize_ptq(tiny, batches, quantizers=CHEAP)
+    expected = quantize_ptq(tiny, batches, **CHEAP)
     with torch.no_grad():
-        assert quantize_ptq(tiny, batches, quantizers=CHEAP).strategy == expected.strategy
+        assert quantize_ptq(tiny, batches, **CHEAP).strategy == expected.strategy
 
 
 def test_one_tensor_in_the_place_of_batches_is_refused(tiny, batches):
@@ -141,7 +168,7 @@ def test_one_tensor_in_the_place_of_batches_is_refused(tiny, batches):
 
 
 def test_the_loss_asked_for_is_the_one_reported(tiny, batches):
-    result = quantize_ptq(tiny, batches, search="uniform", loss="mse", quantizers=CHEAP)
+    result = quantize_ptq(tiny, batches, search="uniform", loss="mse", **CHEAP)
     expected, found = outputs(tiny.eval(), batches), outputs(result.model, batches)
     parts = [
         ((e - f).square().mean() / e.square().mean()).item() * len(e)
@@ -152,7 +179,7 @@ def test_the_loss_asked_for_is_the_one_reported(tiny, batches):
 
 def test_progress_is_reported(tiny, batches):
     stages = []
-    quantize_ptq(tiny, batches, search=QUICK, quantizers=CHEAP, report=lambda *stage: stages.append(stage))
+    quantize_ptq(tiny, batches, search=QUICK, **CHEAP, report=lambda *stage: stages.append(stage))
     assert stages[:3] == [("calibration", done, 3) for done in (1, 2, 3)]
     assert stages[3:] == [("search", done, 4) for done in (1, 2, 3, 4)]
 
@@ -161,11 +188,16 @@ def test_progress_is_reported(tiny, batches):
     ("arguments", "kind", "message"),
     [
         ({"search": "dqs"}, UnknownNameError, "no search 'dqs'. Did you mean 'dqss'"),
-        ({"quantizers": ["minmax", "ms"]}, UnknownNameError, "no quantizer 'ms'. Did you mean 'mse'"),
+        ({"weight_quantizers": ["minmax", "ms"]}, UnknownNameError, "no quantizer 'ms'. Did you mean 'mse'"),
+        ({"weight_quantizers": ["ms+bias"]}, UnknownNameError, r"no quantizer 'ms\+bias'. Did you mean 'mse'"),
+        ({"activation_quantizers": ["ms"]}, UnknownNameError, "no quantizer 'ms'. Did you mean 'mse'"),
+        ({"activation_quantizers": ["adaround"]}, UnknownNameError, "'adaround' is for weights alone. .* minmax"),
+        ({"activation_quantizers": ["kl+bias"]}, UnknownNameError, r"'kl\+bias' is for weights alone"),
         ({"protocol": "academy"}, UnknownNameError, "no protocol 'academy'. Did you mean 'academic'"),
         ({"loss": "mze"}, UnknownNameError, "no output loss 'mze'. Did you mean 'mse'"),
         ({"bits": "W4B4"}, ValueError, "'W4B4' is not a bit-width"),
-        ({"quantizers": []}, ValueError, "quantizers: empty"),
+        ({"weight_quantizers": []}, ValueError, "quantizers: empty"),
+        ({"activation_quantizers": []}, ValueError, "quantizers: empty"),
         ({"calibration_batches": []}, ValueError, "calibration_batches: empty"),
         ({"model": nn.ReLU()}, ValueError, "There is nothing to quantize"),
     ],
@@ -200,7 +232,7 @@ def test_a_protocol_is_given_by_name_or_as_it_is():
 def test_one_problem_serves_many_searches(tiny, batches):
     prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits(3, 3))
     calibration = calibrate(prepared, batches, no_report)
-    quantizers = {name: QUANTIZERS.create(name) for name in CHEAP}
+    quantizers = {name: QUANTIZERS.create(name) for name in RANGES}
     problem = pose(prepared, calibration, batches, quantizers, quantizers, None)
     alone = QUICK.search(problem.fresh(5), no_report)
     Dqss(steps=5).search(problem.fresh(0), no_report)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dqss.calibrate import calibrate
+from dqss.candidates import weight_candidate
 from dqss.functional import fake_quantize
 from dqss.graph import prepare
 from dqss.quantizers import QUANTIZERS
@@ -9,6 +10,7 @@ from dqss.search.base import no_report
 from dqss.spec import Bits, Protocol, Scheme
 from dqss.sqnr import decibels, layer_sqnr
 from dqss.strategy import Choice, Strategy
+from dqss.weights import quantized_weight
 
 
 def test_decibels_by_hand():
@@ -50,6 +52,17 @@ def test_a_layers_sqnr_is_that_of_its_raw_values(tiny, batches, granularity):
             ),
             pytest.approx(naive(inputs[name], activation, calibration.activations[name], specs.activation), abs=0.05),
         )
+
+
+@pytest.mark.parametrize("name", ["adaround", "adaround+bias", "minmax+bias"])
+def test_the_sqnr_of_a_weight_that_is_more_than_a_range_is_that_of_the_weight(tiny, batches, name):
+    prepared = prepare(tiny, Protocol(), Bits(3, 5))
+    calibration = calibrate(prepared, batches, no_report)
+    strategy = Strategy({"stem": Choice(name, "mse", Bits(3, 5))}, Bits(3, 5), Protocol())
+    exact = prepared.layers["stem"].weight
+    made = quantized_weight(weight_candidate(name), "stem", prepared, calibration).weight
+    expected = 10 * torch.log10(exact.square().sum() / (made - exact).square().sum()).item()
+    assert layer_sqnr(prepared, calibration, strategy)["stem"][0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_layer_that_only_saw_zeros_has_no_sqnr(tiny, batches):
