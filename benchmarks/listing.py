@@ -19,14 +19,14 @@ def described(kind: str) -> list[tuple[str, str]]:
         from benchmarks.suite import shipped_suites
 
         return [(name, _suite_description(path)) for name, path in shipped_suites().items()]
+    from benchmarks.methods import METHODS
     from benchmarks.models import MODELS
     from benchmarks.tasks import TASKS
     from dqss.quantizers import QUANTIZERS
-    from dqss.search import SEARCHES
 
     registries: dict[str, Registry[Any]] = {
         "quantizers": QUANTIZERS,
-        "searches": SEARCHES,
+        "searches": METHODS,
         "models": MODELS,
         "tasks": TASKS,
     }

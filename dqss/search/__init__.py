@@ -16,9 +16,12 @@ SEARCHES: Registry[Search] = Registry(
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform"),
         "random": Entry("dqss.search.random:Random", version=2),
+        "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
+        "fisher": Entry("dqss.search.fisher:Fisher"),
+        "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
         "dqss": Entry("dqss.search.dqss:Dqss"),
     },
 )
 
 # Those whose result no seed changes.
-DETERMINISTIC = frozenset({"uniform", "best-uniform"})
+DETERMINISTIC = frozenset({"uniform", "best-uniform", "greedy-sqnr", "coordinate-descent"})
