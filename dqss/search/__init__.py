@@ -19,9 +19,10 @@ SEARCHES: Registry[Search] = Registry(
         "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
+        "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
         "dqss": Entry("dqss.search.dqss:Dqss"),
     },
 )
 
 # Those whose result no seed changes.
-DETERMINISTIC = frozenset({"uniform", "best-uniform", "greedy-sqnr", "coordinate-descent"})
+DETERMINISTIC = frozenset({"uniform", "best-uniform", "greedy-sqnr", "coordinate-descent", "exhaustive"})

@@ -6,8 +6,8 @@ Zandonati et al., "FIT: A Metric for Model Sensitivity" (ICLR 2023): an error d 
 The gradient of the output loss is zero at full precision, so F is taken under the model's own predictions:
 F = E[g^2], g = v'J, where J is the output's Jacobian and E[vv'] the output loss's Hessian. For class scores
 v = onehot(y) - softmax(output) with y drawn from the model, so that g is the gradient of log p(y); else v ~ N(0, 1),
-that of a Gaussian log-likelihood. As E[v] = 0 and draws are independent, the square of a batch's summed gradient has the
-expectation of the sum of its images' squares, so one backward pass per batch serves the weights too (Liu et al.,
+that of a Gaussian log-likelihood. As E[v] = 0 and draws are independent, the square of a batch's summed gradient has
+the expectation of the sum of its images' squares, so one backward pass per batch serves the weights too (Liu et al.,
 "Sophia" (arXiv 2305.14342), section 2.3).
 """
 
