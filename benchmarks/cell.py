@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.checkpoints import find_checkpoint, load_model
 from benchmarks.launch import Processes
 from benchmarks.meter import Meter
+from benchmarks.methods import METHODS
 from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record, shortened
 from benchmarks.suite import Cell
 from benchmarks.tasks import TASKS
@@ -28,7 +29,6 @@ from dqss.cost import bit_operations, size_bytes
 from dqss.graph import Prepared, prepare
 from dqss.ptq import pose, quantize
 from dqss.reconstruction import RECONSTRUCTIONS
-from dqss.search import SEARCHES
 from dqss.search.base import Found, Search, SearchProblem
 from dqss.spec import Bits
 from dqss.sqnr import layer_sqnr
@@ -36,7 +36,7 @@ from dqss.strategy import Strategy
 from dqss.weights import moments_of, reconstruct
 
 CALIBRATION_BATCH = 64
-VERSIONED = ("dqss-bench", "torch", "numpy")
+VERSIONED = ("dqss-bench", "torch", "numpy", "optuna")
 
 
 class Reconstructed(NamedTuple):
@@ -188,7 +188,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
 
 def search_of(cell: Cell) -> Search:
     """Return the cell's search with its options."""
-    return SEARCHES.create(cell.search, cell.options)
+    return METHODS.create(cell.search, cell.options)
 
 
 def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:

@@ -185,6 +185,21 @@ def build_parser() -> Parser:
     results.add_argument("--suite", metavar="NAME", help="only the records of this suite")
     _add_format(results, ("table", "csv", "json"))
 
+    regret = _add(
+        top,
+        parser,
+        "regret",
+        "score searches by their distance from the optimum of a space whose every strategy's loss is known",
+        f"{PROGRAM} regret --search dqss --search coordinate-descent --seeds 0,1,2,3,4",
+        commands.regret,
+    )
+    regret.add_argument("--search", action="append", default=[], metavar="NAME", help="repeat for more (default: all)")
+    regret.add_argument("--seeds", default="0,1,2", metavar="N,...", help="of searches that draw (default: 0,1,2)")
+    regret.add_argument(
+        "--table", type=Path, metavar="FILE", help="the JSON of a table of `python -m benchmarks.loss_table`"
+    )
+    _add_format(regret, ("table", "json"))
+
     _add_leaderboard(top, parser)
     _add_data(top, parser)
 

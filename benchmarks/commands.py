@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.progress import NullProgress, counted, duration, say, warn
+from dqss.registry import did_you_mean
 
 if TYPE_CHECKING:
     from benchmarks.records import Record
@@ -37,6 +38,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     from benchmarks.checkpoints import MissingCheckpointError
     from benchmarks.datasets import FetchError, MissingDataError
     from benchmarks.launch import LaunchError
+    from benchmarks.loss_table import LossTableError
     from benchmarks.results import NoRecordsError
     from benchmarks.suite import SuiteError
     from dqss.registry import UnknownNameError
@@ -45,6 +47,7 @@ def user_errors() -> tuple[type[Exception], ...]:
         CommandError,
         FetchError,
         LaunchError,
+        LossTableError,
         MissingCheckpointError,
         MissingDataError,
         NoRecordsError,
@@ -266,6 +269,29 @@ def _short_row(record: Record) -> Sequence[str]:
         "" if record.search_seconds is None else f"{record.search_seconds:.1f}",
         record.reason or "",
     )
+
+
+def regret(args: argparse.Namespace) -> int:
+    """Score searches by their distance from the optimum of a table of all strategies."""
+    from benchmarks.loss_table import SHIPPED, read_table
+    from benchmarks.suite import parse_seeds
+
+    table = read_table(args.table or SHIPPED)
+    from benchmarks import console, regret
+
+    for name in args.search:
+        if name not in regret.SCORED:
+            raise CommandError(f"--search: '{name}' is not scored. {did_you_mean(name, regret.SCORED)}")
+    problem = regret.tabled_problem(table)
+    seeds = parse_seeds(args.seeds)
+    scores = [regret.score(name, table, problem, seeds) for name in args.search or regret.SCORED]
+    if args.format == "json":
+        print(regret.to_json(table, scores))
+        return OK
+    say(regret.described(table))
+    say("Means over seeds; worst: the greatest regret; better: the share of strategies with a lower loss.\n")
+    console.print_table(regret.COLUMNS, regret.rows(scores))
+    return OK
 
 
 def leaderboard_build(args: argparse.Namespace) -> int:

@@ -19,14 +19,14 @@ def described(kind: str) -> list[tuple[str, str]]:
         from benchmarks.suite import shipped_suites
 
         return [(name, _suite_description(path)) for name, path in shipped_suites().items()]
+    from benchmarks.methods import METHODS
     from benchmarks.models import MODELS
     from benchmarks.tasks import TASKS
     from dqss.candidates import BIAS
     from dqss.quantizers import QUANTIZERS
     from dqss.reconstruction import RECONSTRUCTIONS
-    from dqss.search import SEARCHES
 
-    registries: dict[str, Registry[Any]] = {"searches": SEARCHES, "models": MODELS, "tasks": TASKS}
+    registries: dict[str, Registry[Any]] = {"searches": METHODS, "models": MODELS, "tasks": TASKS}
     if kind == "quantizers":
         alone = [(name, f"For weights alone. {text}") for name, text in _entries(RECONSTRUCTIONS)]
         bias = f"For weights alone: any of these, as mse{BIAS}. {_description('dqss.bias_correction', None)}"

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import MetricFacts, Record, Status, iterate_records, key_of
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import UnknownNameError, did_you_mean
-from dqss.search import SEARCHES
 from dqss.spec import Bits
 
 BAR = "best-uniform"
@@ -78,7 +78,7 @@ def in_reading_order(records: Iterable[Record]) -> list[Record]:
     models = list(MODELS)
     # DQSS closes each block: it is what the block is read for.
     methods = [f"uniform-{name}" for name in (*QUANTIZERS, *RECONSTRUCTIONS)] + [
-        name for name in SEARCHES if name != "dqss"
+        name for name in METHODS if name != "dqss"
     ]
 
     def rank(name: str, known: list[str]) -> tuple[int, str]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.suite_schema import MAX_SEED, UNIFORM, Suite, explain, search_of
@@ -23,7 +24,7 @@ from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import DocumentError, Location, clip, read_document
 from dqss.candidates import is_for_weights_alone, with_version
 from dqss.registry import did_you_mean
-from dqss.search import DETERMINISTIC, SEARCHES
+from dqss.search import DETERMINISTIC
 from dqss.spec import Protocol
 
 __all__ = [
@@ -177,7 +178,7 @@ class Cell:
 
     @property
     def search(self) -> str:
-        """The method's name in SEARCHES."""
+        """The method's name in METHODS."""
         return search_of(self.method)
 
     @cached_property
@@ -198,7 +199,7 @@ class Cell:
             "bits": self.bits,
             "mode": self.mode,
             "protocol": asdict(self.protocol_definition),
-            "method": {"name": self.search, "version": SEARCHES.entry(self.search).version, "options": self.options},
+            "method": {"name": self.search, "version": METHODS.entry(self.search).version, "options": self.options},
             "quantizers": {
                 "weight": [with_version(name) for name in self.weight_quantizers],
                 "activation": [with_version(name) for name in self.activation_quantizers],

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.tasks import TASKS
@@ -35,7 +36,6 @@ from dqss.candidates import is_for_weights_alone
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, did_you_mean
-from dqss.search import SEARCHES
 from dqss.spec import PROTOCOLS, Bits, Granularity, Protocol, Scheme
 
 MAX_SEED = 2**32 - 1
@@ -170,7 +170,7 @@ def _protocol(value: Any) -> dict[str, Any]:
 
 
 def search_of(method: str) -> str:
-    """Return the name in SEARCHES of a method.
+    """Return the name in METHODS of a method.
 
     >>> search_of("uniform-mse"), search_of("dqss")
     ('uniform', 'dqss')
@@ -192,7 +192,7 @@ class Method:
 
     @property
     def search(self) -> str:
-        """The name in SEARCHES."""
+        """The name in METHODS."""
         return search_of(self.name)
 
 
@@ -206,7 +206,7 @@ def _method(value: Any) -> Method:
     else:
         keys = f" of {len(value)} keys" if isinstance(value, dict) else ""
         raise fault(f"found {shown(value)}{keys}. Give a name, or one name with options: {{dqss: {{steps: 200}}}}.")
-    allowed = [*SEARCHES, *(UNIFORM + quantizer for quantizer in (*QUANTIZERS, *RECONSTRUCTIONS))]
+    allowed = [*METHODS, *(UNIFORM + quantizer for quantizer in (*QUANTIZERS, *RECONSTRUCTIONS))]
     if name not in allowed and not (name.startswith(UNIFORM) and is_for_weights_alone(name.removeprefix(UNIFORM))):
         raise fault(_no("method", name, allowed))
     method = Method(name, {})
@@ -215,7 +215,7 @@ def _method(value: Any) -> Method:
 
 def _options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options, checked against the fields of the search's class, and as its types say (1 as 1.0)."""
-    found = SEARCHES.load(method.search)
+    found = METHODS.load(method.search)
     hints = get_type_hints(found)
     types = {field.name: hints[field.name] for field in fields(found)}  # type: ignore[arg-type]  # Search says dataclass
     options = {}
@@ -229,7 +229,7 @@ def _options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
         except ValidationError as error:
             raise fault(explain(error.errors()[0]), method.name, name) from error
     try:
-        SEARCHES.create(method.search, options)
+        METHODS.create(method.search, options)
     except ValueError as error:
         option, _, rest = str(error).partition(": ")
         blamed = fault(rest, method.name, option) if option in options else fault(str(error), method.name)

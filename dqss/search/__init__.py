@@ -16,9 +16,13 @@ SEARCHES: Registry[Search] = Registry(
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform"),
         "random": Entry("dqss.search.random:Random", version=2),
+        "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
+        "fisher": Entry("dqss.search.fisher:Fisher"),
+        "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
+        "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
         "dqss": Entry("dqss.search.dqss:Dqss", version=2),
     },
 )
 
 # Those whose result no seed changes.
-DETERMINISTIC = frozenset({"uniform", "best-uniform"})
+DETERMINISTIC = frozenset({"uniform", "best-uniform", "greedy-sqnr", "coordinate-descent", "exhaustive"})

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 
 from benchmarks.checkpoints import find_checkpoint, load_model
+from benchmarks.methods import METHODS
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Split
 from dqss.calibrate import calibrate
 from dqss.candidates import activation_candidate, weight_candidate
 from dqss.graph import prepare
 from dqss.ptq import pose, quantize
-from dqss.search import SEARCHES
 from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits
 from dqss.weights import reconstruct
@@ -70,7 +70,7 @@ def main() -> int:
                 for seed in map(int, args.seeds.split(",")):
                     posed = problem.fresh(seed)
                     started = time.perf_counter()
-                    found = SEARCHES.create(name, options).search(posed, no_report)
+                    found = METHODS.create(name, options).search(posed, no_report)
                     seconds.append(time.perf_counter() - started)
                     passes.append(posed.cost.forward_passes)
                     losses.append(found.calibration_loss)

@@ -105,6 +105,7 @@ def run_python(*arguments, **options):
         ["data", "list"],
         ["data", "fetch"],
         ["pretrain"],
+        ["regret"],
         ["doctor"],
         ["sync"],
     ],

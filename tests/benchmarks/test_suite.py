@@ -7,6 +7,7 @@ import pytest
 
 import benchmarks.checkpoints
 import benchmarks.datasets
+from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.suite import (
@@ -27,7 +28,6 @@ from dqss.candidates import BIAS_VERSION
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Entry
-from dqss.search import SEARCHES
 from dqss.spec import Protocol
 
 TEXT = """\
@@ -140,7 +140,7 @@ def test_the_definition_of_a_cell(cells):
             "weight": {"symmetric": True, "granularity": "per-tensor"},
             "activation": {"symmetric": False, "granularity": "per-tensor"},
         },
-        "method": {"name": "random", "version": SEARCHES.entry("random").version, "options": {"draws": 5}},
+        "method": {"name": "random", "version": METHODS.entry("random").version, "options": {"draws": 5}},
         "quantizers": {
             "weight": [{"name": name, "version": QUANTIZERS.entry(name).version} for name in ("minmax", "mse")],
             "activation": [{"name": n, "version": QUANTIZERS.entry(n).version} for n in ("minmax", "mse", "kl")],
@@ -194,7 +194,7 @@ def test_what_matters_to_searches_changes_their_keys_and_no_uniform_one(old, new
     [
         (TASKS, "fashion-mnist", lambda cell: True),
         (MODELS, "resnet8", lambda cell: cell.model == "resnet8"),
-        (SEARCHES, "random", lambda cell: cell.method == "random"),
+        (METHODS, "random", lambda cell: cell.method == "random"),
         (QUANTIZERS, "mse", lambda cell: cell.method != "uniform-minmax"),
     ],
     ids=["task", "model", "search", "quantizer"],

@@ -1,13 +1,14 @@
 import pytest
 
+from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.tasks import TASKS
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, UnknownNameError, _resolve
-from dqss.search import DETERMINISTIC, SEARCHES
+from dqss.search import DETERMINISTIC
 
-REGISTRIES: list[Registry] = [QUANTIZERS, RECONSTRUCTIONS, SEARCHES, MODELS, TASKS]
+REGISTRIES: list[Registry] = [QUANTIZERS, RECONSTRUCTIONS, METHODS, MODELS, TASKS]
 ENTRIES = [pytest.param(registry, name, id=f"{registry.kind}-{name}") for registry in REGISTRIES for name in registry]
 
 
@@ -45,4 +46,4 @@ def test_a_name_like_none_is_answered_with_all(registry):
 
 
 def test_searches_that_need_no_seed_are_searches():
-    assert set(SEARCHES) >= DETERMINISTIC
+    assert set(METHODS) >= DETERMINISTIC

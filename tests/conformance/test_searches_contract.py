@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.methods import METHODS
 from dqss.calibrate import calibrate
 from dqss.graph import call, prepare
 from dqss.ptq import pose, quantize
 from dqss.quantizers import QUANTIZERS
-from dqss.search import DETERMINISTIC, SEARCHES
+from dqss.search import DETERMINISTIC
 from dqss.search.base import Found, SearchProblem, no_report
 from dqss.spec import PROTOCOLS, Bits
 
@@ -34,7 +35,7 @@ def problem() -> SearchProblem:
 
 
 # A contract is not a benchmark: few steps will do.
-OPTIONS = {"dqss": {"steps": 20}, "random": {"draws": 8}}
+OPTIONS = {"dqss": {"steps": 20}, "random": {"draws": 8}, "tpe": {"trials": 15}}
 
 
 class Run:
@@ -43,12 +44,12 @@ class Run:
     def __init__(self, name: str, problem: SearchProblem, seed: int) -> None:
         self.stages: list[tuple[str, int, int]] = []
         self.problem = problem.fresh(seed)
-        self.found: Found = SEARCHES.create(name, OPTIONS.get(name, {})).search(
+        self.found: Found = METHODS.create(name, OPTIONS.get(name, {})).search(
             self.problem, lambda *stage: self.stages.append(stage)
         )
 
 
-@pytest.fixture(scope="module", params=list(SEARCHES))
+@pytest.fixture(scope="module", params=list(METHODS))
 def name(request) -> str:
     return request.param
 
@@ -135,7 +136,7 @@ def test_what_it_tells_of_a_relaxation_is_whole(run, problem):
 
 
 def test_options_are_the_fields_of_a_frozen_dataclass(name):
-    kind = SEARCHES.load(name)
+    kind = METHODS.load(name)
     assert dataclasses.is_dataclass(kind)
     assert kind.__dataclass_params__.frozen
     assert kind() == kind()
