@@ -141,10 +141,13 @@ def calibrate(prepared: Prepared, batches: Sequence[Batch], report: Callable[[st
         weights[name] = TensorSummary(prepared.specs[name].weight.channel_axis)
         _count(weights[name], layer.weight, f"weights of layer '{name}'")
 
-    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, inputs: _count(activations[name], inputs[0], f"inputs of layer '{name}'")
+    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        what = f"inputs of layer '{name}'"
+        return lambda module, args, kwargs: _count(activations[name], args[0] if args else kwargs["input"], what)
 
-    hooks = [layer.register_forward_pre_hook(counter(name)) for name, layer in prepared.layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(counter(name), with_kwargs=True) for name, layer in prepared.layers.items()
+    ]
     targets: list[Tensor] = []
     try:
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -33,8 +34,12 @@ class QuantizedLayer(nn.Module):
     def activation(self) -> Qparams:
         return Qparams(self.get_buffer("scale"), self.get_buffer("zero_point"), self.spec)
 
-    def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.layer(fake_quantize(x, self.activation))
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
+        output: Tensor = self.layer(*_arguments(fake_quantize(input, self.activation), output_size))
         return output
 
 
@@ -67,12 +72,30 @@ class CandidateLayer(nn.Module):
         """Run the mixture of candidates with these (M,) and (N,) mixing weights from now on."""
         self.mixing = (weight, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
         if self.mixing is None:
             weight = self.weights[self.choice[0]]
-            x = fake_quantize(x, self.activations[self.choice[1]])
+            x = fake_quantize(input, self.activations[self.choice[1]])
         else:
             weight = mix_weights(self.weights, self.mixing[0])
-            x = self.mixture(x, self.mixing[1])
-        output: Tensor = functional_call(self.layer, {"weight": weight}, (x,))
+            # The tables are in float32, whatever the model's precision.
+            x = self.mixture(input.float(), self.mixing[1].float()).to(input.dtype)
+        output: Tensor = functional_call(self.layer, {"weight": weight}, _arguments(x, output_size))
         return output
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    # Models may read a layer's weight or stride beside calling it.
+    if name in module._modules or name in module._buffers:
+        return nn.Module.__getattr__(module, name)
+    if "layer" not in module._modules:
+        raise AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")
+    return getattr(module._modules["layer"], name)
+
+
+def _arguments(x: Tensor, output_size: list[int] | None) -> tuple[Any, ...]:
+    return (x,) if output_size is None else (x, output_size)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 
 from dqss.calibrate import Calibration
 from dqss.graph import Batch, Prepared, call
@@ -61,7 +61,7 @@ class SearchProblem:
     batches: Sequence[Batch]
     weight_quantizers: Mapping[str, Quantizer]
     activation_quantizers: Mapping[str, Quantizer]
-    model: fx.GraphModule
+    model: nn.Module
     layers: dict[str, CandidateLayer]
     output_loss: OutputLoss
     seed: int = 0
