@@ -11,7 +11,7 @@ METHODS = [
 
 
 def test_the_shipped_suites():
-    assert list(shipped_suites()) == ["classification", "quickstart"]
+    assert list(shipped_suites()) == ["classification", "imagenet_fidelity", "quickstart"]
 
 
 @pytest.mark.parametrize("name", shipped_suites())
