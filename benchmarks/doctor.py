@@ -57,6 +57,7 @@ def examine(out: Path) -> list[Check]:
     Args:
         out: the folder that runs are to write to; it need not exist.
     """
+    pairs = wanted_checkpoints()
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("torch", check_torch),
@@ -69,10 +70,7 @@ def examine(out: Path) -> list[Check]:
         ("mlflow store", partial(check_store, os.environ.get("MLFLOW_TRACKING_URI", ""), out)),
         *((f"data {name} (shipped)", partial(check_shipped_data, name)) for name in DATASETS),
         *((f"data {name}", partial(check_whole_data, dataset)) for name, dataset in DATASETS.items()),
-        *(
-            (f"checkpoint {task}/{model}", partial(check_checkpoint, model, task))
-            for model, task in wanted_checkpoints()
-        ),
+        *((f"checkpoint {task}/{model}", partial(check_checkpoint, model, task)) for model, task in pairs),
         ("suites", check_suites),
     ]
     return [_guarded(name, check) for name, check in checks]

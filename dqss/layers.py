@@ -90,11 +90,13 @@ class CandidateLayer(nn.Module):
 
 def _attribute(module: nn.Module, name: str) -> Any:
     # Models may read a layer's weight or stride beside calling it.
-    if name in module._modules or name in module._buffers:
+    try:
         return nn.Module.__getattr__(module, name)
-    if "layer" not in module._modules:
-        raise AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")
-    return getattr(module._modules["layer"], name)
+    except AttributeError:
+        layer = vars(module).get("_modules", {}).get("layer")
+        if layer is None:
+            raise
+        return getattr(layer, name)
 
 
 def _arguments(x: Tensor, output_size: list[int] | None) -> tuple[Any, ...]:

@@ -131,14 +131,18 @@ def test_agreement_and_divergence_are_those_worked_out_by_hand(task):
     assert 0 < sum(agreed) < 100
     assert scores.primary == pytest.approx(100 * sum(agreed) / 100)
     assert scores.outcomes.tolist() == agreed
-    assert scores.measures["logit KL to full precision, nats"] == pytest.approx(divergence, rel=1e-4)
+    labels = [int(file.path[:-4].split("_")[-1]) for file in PHOTOS.test]
+    right = sum(views[0].argmax() == label for views, label in zip(after.split(5), labels, strict=True))
+    assert scores.measures["top-1 of the labelled centre crops, %"] == 100 * right / 20
+    assert scores.measures["logit KL to full precision, nats"] == pytest.approx(divergence, rel=1e-3)
 
 
 def test_the_network_knows_most_of_the_labelled_photographs(task, network):
     """Its published top-1 is 74.8 %; of 20 photographs fewer than 12 right would be one chance in two hundred."""
-    task.take_reference(network, no_report)
-    measures = task.evaluate(network, Split.TEST, no_report).measures
-    assert measures["top-1 of the labelled centre crops, %"] >= 60
+    labels = [int(file.path[:-4].split("_")[-1]) for file in PHOTOS.test]
+    with torch.inference_mode():
+        named = network(centres(task)).argmax(1).tolist()
+    assert sum(n == label for n, label in zip(named, labels, strict=True)) >= 12
 
 
 def test_the_network_is_that_of_the_package_whose_weights_it_takes(task, network):
