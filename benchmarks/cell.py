@@ -35,7 +35,6 @@ from dqss.sqnr import layer_sqnr
 from dqss.strategy import Strategy
 from dqss.weights import moments_of, reconstruct
 
-CALIBRATION_BATCH = 64
 VERSIONED = ("dqss-bench", "torch", "numpy", "optuna")
 
 
@@ -74,9 +73,10 @@ class Subject:
         task = TASKS.create(cell.task)
         checkpoint = find_checkpoint(cell.model, cell.task)
         network = load_model(cell.model, task, checkpoint).to(device)
+        task.take_reference(network, _renamed(report, "full-precision outputs"))
         full_precision = task.evaluate(network, Split.TEST, _renamed(report, "full-precision evaluation"))
         prepared = prepare(network, cell.protocol_definition, Bits.parse(cell.bits))
-        batches = task.inputs(Split.CALIBRATION).to(device).split(CALIBRATION_BATCH)
+        batches = task.inputs(Split.CALIBRATION).to(device).split(task.batch_size)
         with Meter() as meter:
             calibration = calibrate(prepared, batches, report)
         return cls(task, prepared, batches, calibration, meter.seconds, full_precision.primary, image=batches[0][:1])
@@ -164,6 +164,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         metric=MetricFacts(**asdict(subject.task.metric)),
         score=scores.primary,
         full_precision_score=subject.full_precision_score,
+        measures=scores.measures,
         calibration_loss=found.calibration_loss,
         relaxed_loss=found.relaxed_loss,
         discretized_loss=found.discretized_loss,

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.datasets import MissingDataError
 from benchmarks.models import MODELS
+from benchmarks.packaged import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +45,8 @@ class Checkpoint:
 def find_checkpoint(model: str, task: str) -> Checkpoint:
     """Return the checkpoint of a model trained for a task: from $DQSS_CHECKPOINTS if it is there, else the shipped one.
 
+    The weights of some models come with another package.
+
     Raises:
         MissingCheckpointError: there is none, or its two files do not belong together.
     """
@@ -52,6 +56,12 @@ def find_checkpoint(model: str, task: str) -> Checkpoint:
         weights = folder / task / f"{model}.safetensors"
         if weights.is_file():
             return _read(weights)
+    if (model, task) in WEIGHTS:
+        file = WEIGHTS[model, task]
+        try:
+            return Checkpoint(file.locate(), file.sha256, {"source": f"{file.package}/{file.path}"})
+        except MissingDataError as error:
+            raise MissingCheckpointError(f"no checkpoint of {model} for {task}: {error}") from error
     raise MissingCheckpointError(
         f"no checkpoint of {model} for {task}. Train one with `dqss-bench pretrain {model} --task {task} --dest DIR` "
         "and run with DQSS_CHECKPOINTS=DIR."
@@ -73,8 +83,14 @@ def _read(weights: Path) -> Checkpoint:
 
 def load_model(model: str, task: Task, checkpoint: Checkpoint) -> nn.Module:
     """Return the network with the checkpoint's weights, in eval mode."""
+    import torch
     from safetensors.torch import load_file
 
     network = task.build(MODELS.load(model))
-    network.load_state_dict(load_file(checkpoint.weights))
+    if checkpoint.weights.suffix == ".pth":
+        # Another package's file, known by its hash; weights_only builds tensors and nothing else.
+        weights = torch.load(checkpoint.weights, map_location="cpu", weights_only=True)
+    else:
+        weights = load_file(checkpoint.weights)
+    network.load_state_dict(weights)
     return network.eval()

@@ -105,6 +105,7 @@ class Record(_Part):
         reason: why it failed or was skipped, and what to do; None where it is ok.
         score: the task's primary metric on the test split.
         full_precision_score: the same of the checkpoint, measured in this run.
+        measures: what else the task measured on the test split: a name with its unit -> its value.
         calibration_loss: of the (discrete) strategy, on the calibration set.
         relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
@@ -142,6 +143,7 @@ class Record(_Part):
     metric: MetricFacts | None = None
     score: float | None = None
     full_precision_score: float | None = None
+    measures: dict[str, float] = {}
     calibration_loss: float | None = None
     relaxed_loss: float | None = None
     discretized_loss: float | None = None

@@ -122,13 +122,14 @@ class Inventory:
     known: dict[tuple[str, ...], Lookup] = field(default_factory=dict)
 
     def data(self, task: str) -> Lookup:
-        """Look up the task's embedded data."""
+        """Look up the data that the task's cells need."""
         if (task,) not in self.known:
-            from benchmarks.datasets import MissingDataError, check_embedded, embedded_digest
+            from benchmarks.datasets import MissingDataError
+            from benchmarks.packaged import check_data, data_digest
 
             try:
-                check_embedded(task)
-                self.known[(task,)] = Lookup(embedded_digest(task), None)
+                check_data(task)
+                self.known[(task,)] = Lookup(data_digest(task), None)
             except MissingDataError as error:
                 self.known[(task,)] = Lookup(None, str(error))
         return self.known[(task,)]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqss.graph import Batch, Prepared, call
+from dqss.graph import Prepared
+from dqss.inputs import Batch, call, layer_input
 from dqss.moments import MeanInput
 
 if TYPE_CHECKING:
@@ -241,14 +242,17 @@ def calibrate(prepared: Prepared, batches: Sequence[Batch], report: Callable[[st
         weights[name] = TensorSummary(prepared.specs[name].weight.channel_axis)
         _count(weights[name], layer.weight, f"weights of layer '{name}'")
 
-    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            _count(activations[name], inputs[0], f"inputs of layer '{name}'")
-            means[name].update(prepared.layers[name], inputs[0])
+    def counter(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+        def count(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            x = layer_input(args, kwargs)
+            _count(activations[name], x, f"inputs of layer '{name}'")
+            means[name].update(prepared.layers[name], x)
 
         return count
 
-    hooks = [layer.register_forward_pre_hook(counter(name)) for name, layer in prepared.layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(counter(name), with_kwargs=True) for name, layer in prepared.layers.items()
+    ]
     targets: list[Tensor] = []
     try:
         with torch.no_grad():

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from dqss.graph import TRANSPOSED, Batch, Prepared, call
+from dqss.graph import TRANSPOSED, Prepared
+from dqss.inputs import Batch, call
 
 FLOAT_BYTES = 4
 
@@ -17,12 +18,19 @@ def size_bytes(prepared: Prepared) -> int:
     """Return the bytes of all parameters, packed.
 
     Weights of quantizable layers take their bits, rounded up to a byte per layer; each grid takes a float32 scale and,
-    where it is affine, one byte of zero_point; everything else (biases, other modules) stays float32.
+    where it is affine, one byte of zero_point; everything else (biases, other modules) stays float32. Layers that share
+    a weight keep a quantized one each, since their grids may differ.
     """
-    total = FLOAT_BYTES * sum(p.numel() for p in prepared.model.parameters())
+    layers = set(prepared.layers.values())
+    kept = {
+        parameter
+        for module in prepared.model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if not (module in layers and name == "weight")
+    }
+    total = FLOAT_BYTES * sum(parameter.numel() for parameter in kept)
     for name, layer in prepared.layers.items():
         specs = prepared.specs[name]
-        total -= FLOAT_BYTES * layer.weight.numel()
         total += ceil(layer.weight.numel() * specs.weight.bits / 8)
         for spec in (specs.weight, specs.activation):
             grids = 1 if spec.channel_axis is None else layer.weight.shape[spec.channel_axis]
@@ -33,23 +41,25 @@ def size_bytes(prepared: Prepared) -> int:
 def bit_operations(prepared: Prepared, batch: Batch) -> int:
     """Return the bit operations for one input: multiply-accumulates x weight bits x activation bits, over all layers.
 
+    What stays in full precision (`Prepared.notes`) is not counted.
+
     Args:
         batch: any inputs of the model; they are sent through it once, and the count is divided by their number.
     """
     counts: dict[str, int] = {}
 
     def count(name: str) -> RemovableHandle:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
             layer = prepared.layers[name]
             if isinstance(layer, nn.Linear):
                 positions = output.numel() // layer.out_features
             elif isinstance(layer, TRANSPOSED):
-                positions = inputs[0].numel() // layer.in_channels
+                positions = (args[0] if args else kwargs["input"]).numel() // layer.in_channels
             else:
                 positions = output.numel() // layer.out_channels
             counts[name] = counts.get(name, 0) + positions * layer.weight.numel()
 
-        return prepared.layers[name].register_forward_hook(hook)
+        return prepared.layers[name].register_forward_hook(hook, with_kwargs=True)
 
     hooks = [count(name) for name in prepared.layers]
     try:

@@ -58,8 +58,11 @@ def fake_quantize(x: Tensor, qparams: Qparams) -> Tensor:
     torch.fake_quantize_per_tensor_affine and its per-channel sibling, whose kernels take ten times as long on a CPU.
 
     Args:
-        x: any shape, of a floating type; where the spec names a channel axis, its size is C.
+        x: any shape, of a floating type; where the spec names a channel axis, its size is C. Half precision is worked
+            on in float32, since a scale loses too much of itself in it.
     """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return fake_quantize(x.float(), qparams).to(x.dtype)
     spec = qparams.spec
     shape = [1] * x.ndim
     if spec.channel_axis is not None:

@@ -1,29 +1,35 @@
-"""From any traceable model to its quantizable layers: fold batch normalisation, find layers, place specs."""
+"""From any model to its quantizable layers: trace, fold batch normalisation, find layers, place specs."""
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Sequence
+import logging
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
 
+from dqss.attention import Attention
+from dqss.folding import QUANTIZABLE, fold_batch_norms
+from dqss.folding import TRANSPOSED as TRANSPOSED
+from dqss.folding import Layer as Layer
+from dqss.inputs import Batch, call, check_batch, defaults
+from dqss.plain import plain_copy
 from dqss.spec import Bits, Protocol, QuantSpec, Scheme
+from dqss.tracing import FUNCTIONS, trace, with_function_layers
 
-QUANTIZABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-FOLDABLE: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
-    nn.BatchNorm1d: (nn.Conv1d, nn.ConvTranspose1d, nn.Linear),
-    nn.BatchNorm2d: (nn.Conv2d, nn.ConvTranspose2d),
-    nn.BatchNorm3d: (nn.Conv3d, nn.ConvTranspose3d),
+PRODUCTS = {
+    *FUNCTIONS,
+    *(torch.matmul, torch.mm, torch.bmm, torch.einsum, torch.addmm, torch.baddbmm, operator.matmul),
+    F.scaled_dot_product_attention,
+    *(f"torch.Tensor.{name}" for name in ("matmul", "mm", "bmm", "addmm", "baddbmm")),
 }
+"""Functions and methods that multiply as a layer does."""
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Linear
-Batch = Tensor | Sequence[Tensor]
-"""A batch of model inputs: one tensor, or the positional inputs in their order."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,18 @@ class Prepared:
     """A model ready for quantization.
 
     Args:
-        model: a traced copy in full precision, batch normalisation folded; in eval mode.
+        model: a copy in full precision, in eval mode; where it could be traced, batch normalisation is folded.
         layers: name -> its quantizable layers, in the order in which they first run.
         specs: name -> what the protocol says of the layer at these bits.
+        notes: what could not be done as for other models, and what stays in full precision; in whole sentences.
     """
 
-    model: fx.GraphModule
+    model: nn.Module
     layers: dict[str, Layer]
     specs: dict[str, LayerSpecs]
     protocol: Protocol
     bits: Bits
+    notes: tuple[str, ...] = ()
 
     def at(self, bits: Bits) -> Prepared:
         """Return the same model prepared for other bits."""
@@ -62,92 +70,142 @@ class Prepared:
 
 
 class UntraceableError(ValueError):
-    """A model that torch.fx cannot follow."""
+    """A model that torch.fx cannot follow, where no batch is there to tell its layers by."""
 
 
-def prepare(model: nn.Module, protocol: Protocol, bits: Bits) -> Prepared:
+def prepare(model: nn.Module, protocol: Protocol, bits: Bits, batches: Sequence[Batch] = ()) -> Prepared:
     """Return a traced, folded copy of the model with its layers and their specs; the model itself is not changed.
 
+    With batches, a model that torch.fx cannot trace, or whose graph gives other outputs, is prepared too: its layers
+    are those that the batches pass, and its batch normalisation is not folded. Whatever stays in full precision is said
+    in the notes, which are logged.
+
+    Args:
+        batches: inputs of the model. One of them is sent through it twice; where it cannot be traced, all of them once.
+
     Raises:
-        UntraceableError: torch.fx cannot trace the model.
-        ValueError: no convolution or linear layer in it, or one called in a way that a quantized layer cannot serve.
+        UntraceableError: torch.fx cannot trace the model, and there are no batches.
+        ValueError: no convolution or linear layer in it, or a batch is not what the model takes.
     """
+    for position, batch in enumerate(batches, start=1):
+        check_batch(model, batch, f"batch {position} of {len(batches)}")
+    plain = plain_copy(model)
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model).eval())
+        traced = _traced(plain, batches)
     except Exception as error:
-        raise UntraceableError(
-            f"model: torch.fx cannot trace {type(model).__name__} ({error}). "
-            "Move data-dependent control flow out of forward, or wrap it with torch.fx.wrap."
-        ) from error
-    fold_batch_norms(traced)
-    for parameter in traced.parameters():
-        parameter.requires_grad_(False)
-    layers = _layers_of(traced)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if not batches:
+            raise UntraceableError(
+                f"model: torch.fx cannot trace {type(model).__name__} ({reason}). Move data-dependent control flow out "
+                "of forward, wrap it with torch.fx.wrap, or give batches, by which its layers can be told."
+            ) from error
+        prepared_model, layers = plain, layers_that_run(plain, batches)
+        notes = [
+            f"torch.fx cannot trace {type(model).__name__} ({reason}): its layers are replaced one by one, and batch "
+            "normalisation is not folded."
+        ]
+    else:
+        prepared_model, layers = traced, _layers_of(traced)
+        notes = []
     if not layers:
         raise ValueError(
-            f"model: {type(model).__name__} calls no convolution or linear module. There is nothing to quantize."
+            f"model: {type(model).__name__} calls no convolution or linear layer. There is nothing to quantize."
         )
-    return Prepared(traced, layers, {}, protocol, bits).at(bits)
+    if rest := in_full_precision(prepared_model, layers):
+        notes.append(f"In full precision stay {', '.join(rest)}.")
+    if notes:
+        logger.warning("%s", " ".join(notes))
+    return Prepared(prepared_model, layers, {}, protocol, bits, tuple(notes)).at(bits)
 
 
-def fold_batch_norms(model: fx.GraphModule) -> None:
-    """Fold batch normalisations, in place, into the layers before them; the model's outputs stay as they are.
+def _traced(plain: nn.Module, batches: Sequence[Batch]) -> fx.GraphModule:
+    """Return the model's graph, folded.
 
-    A layer that is used twice, or whose output goes elsewhere too, keeps its normalisation behind it; so does one whose
-    normalisation uses the batch's own statistics.
+    Raises:
+        Exception: of any kind, where torch.fx cannot follow the model.
+        ValueError: the graph does another thing than the model.
     """
-    uses = Counter(str(node.target) for node in model.graph.nodes if node.op == "call_module")
-    uses.update(str(node.target).rpartition(".")[0] for node in model.graph.nodes if node.op == "get_attr")
-    for node in list(model.graph.nodes):
-        source = node.args[0] if node.args else None
-        if not (isinstance(source, fx.Node) and node.op == source.op == "call_module" and len(source.users) == 1):
-            continue
-        name, norm_name = str(source.target), str(node.target)
-        layer, norm = model.get_submodule(name), model.get_submodule(norm_name)
-        once = uses[name] == uses[norm_name] == 1
-        if once and isinstance(layer, QUANTIZABLE) and isinstance(norm, _BatchNorm) and _foldable(layer, norm):
-            model.set_submodule(name, _folded(layer, norm))
-            node.replace_all_uses_with(source)
-            model.graph.erase_node(node)
-    model.delete_all_unused_submodules()
-    model.recompile()
+    if not batches:
+        traced = trace(plain, {})
+    else:
+        # Switches that the batches leave alone are no inputs: control flow may depend on them.
+        traced = trace(plain, defaults(plain, batches[0]))
+        with torch.no_grad():
+            expected = call(plain, batches[0])
+            output = call(traced, batches[0])
+        far = 1e-3 * expected.detach().abs().max().item() if expected.numel() else 0.0
+        if output.shape != expected.shape or not torch.allclose(output, expected, rtol=0, atol=far, equal_nan=True):
+            raise ValueError("its graph gives other outputs than the model")
+    traced = with_function_layers(traced)
+    fold_batch_norms(traced)
+    return traced.eval().requires_grad_(False)
 
 
-def _foldable(layer: Layer, norm: _BatchNorm) -> bool:
-    # Of (N, L, F) inputs the normalisation takes the second axis, a linear layer the last: their sizes must agree.
-    features = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-    matches = type(layer) in FOLDABLE.get(type(norm), ()) and features == norm.num_features
-    return matches and norm.running_mean is not None
+def layers_that_run(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Layer]:
+    """Return the layers that the batches pass, in the order in which they first run.
+
+    A subclass with a forward of its own may do more than its weight tells, and is not among them.
+    """
+    seen: dict[str, Layer] = {}
+    names = {module: name for name, module in model.named_modules() if _is_plain_layer(module)}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, QUANTIZABLE)
+        seen.setdefault(names[module], module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in names]
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                call(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
-def _folded(layer: Layer, norm: _BatchNorm) -> Layer:
-    """Return one layer that does what `norm` after `layer` does, which is y * scale + shift per output channel."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
-    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
-    # (groups, in / groups, out / groups, ...) for a transposed convolution, else (1, out, in / groups, ...).
-    groups, axis = (layer.groups, 2) if isinstance(layer, TRANSPOSED) else (1, 1)
-    grouped = layer.weight.unflatten(0, (groups, -1)).movedim(axis, 1)
-    per_channel = scale.view(groups, -1, *[1] * (grouped.ndim - 2))
-    folded = copy.deepcopy(layer)
-    folded.weight = nn.Parameter((grouped * per_channel).movedim(1, axis).flatten(0, 1).contiguous())
-    folded.bias = nn.Parameter(shift if layer.bias is None else layer.bias * scale + shift)
-    return folded
+def _is_plain_layer(module: nn.Module) -> bool:
+    return isinstance(module, QUANTIZABLE) and any(type(module).forward is kind.forward for kind in QUANTIZABLE)
+
+
+def in_full_precision(model: nn.Module, layers: Mapping[str, Layer]) -> list[str]:
+    """Return what multiplies but is not quantized: other weights of two or more axes, products of activations."""
+    quantized = set(layers.values())
+    rest = [
+        f"{prefix}{'.' if prefix else ''}{name} ({type(module).__name__})"
+        for prefix, module in model.named_modules()
+        if module not in quantized
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim > 1
+    ]
+    rest += [
+        f"the products in {name} (Attention)" for name, part in model.named_modules() if isinstance(part, Attention)
+    ]
+    if isinstance(model, fx.GraphModule):
+        rest += [f"{node.name} (a product of activations)" for node in model.graph.nodes if _multiplies(node)]
+    return rest
+
+
+def _multiplies(node: fx.Node) -> bool:
+    target = f"torch.Tensor.{node.target}" if node.op == "call_method" else node.target
+    return node.op in ("call_function", "call_method") and target in PRODUCTS
 
 
 def _layers_of(model: fx.GraphModule) -> dict[str, Layer]:
     layers: dict[str, Layer] = {}
     for node in model.graph.nodes:
-        name = str(node.target)
-        if node.op == "call_module" and isinstance(layer := model.get_submodule(name), QUANTIZABLE):
-            if len(node.args) != 1 or node.kwargs:
-                raise ValueError(
-                    f"model: layer '{name}' is called with more than its one positional input. "
-                    "Give what else it needs, as output_padding for output_size, at construction."
-                )
-            layers[name] = layer
+        if node.op != "call_module":
+            continue
+        # Modules that torch.fx takes as one step, such as transformer layers, have their layers inside.
+        for path, module in model.get_submodule(str(node.target)).named_modules(prefix=str(node.target)):
+            if isinstance(module, QUANTIZABLE) and not _inside_attention(model, path):
+                layers.setdefault(path, module)
     return layers
+
+
+def _inside_attention(model: nn.Module, path: str) -> bool:
+    # nn.MultiheadAttention reads its out_proj's weight and never calls it.
+    return isinstance(model.get_submodule(path.rpartition(".")[0]), nn.MultiheadAttention)
 
 
 def _specs(layer: Layer, protocol: Protocol, bits: Bits, end: bool) -> LayerSpecs:
@@ -163,24 +221,18 @@ def _spec(scheme: Scheme, bits: int, axis: int) -> QuantSpec:
     return QuantSpec(bits, scheme.symmetric, axis if scheme.granularity == "per-channel" else None)
 
 
-def with_layers(prepared: Prepared, make: Callable[[str, Layer], nn.Module]) -> fx.GraphModule:
+def with_layers(prepared: Prepared, make: Callable[[str, Layer], nn.Module]) -> nn.Module:
     """Return a copy of the model in which `make(name, layer)` stands in the place of each quantizable layer."""
     replaced = copy.deepcopy(prepared.model)
     # The copy's own layers, not those of `prepared`: what `make` does to one must not reach the full-precision model.
-    for name, layer in _layers_of(replaced).items():
-        replaced.set_submodule(name, make(name, layer))
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in replaced.named_modules(remove_duplicate=False):
+        paths.setdefault(module, []).append(path)
+    for name in prepared.layers:
+        layer = replaced.get_submodule(name)
+        assert isinstance(layer, QUANTIZABLE)
+        made = make(name, layer)
+        # Untraced models may call one layer by several names.
+        for path in paths[layer]:
+            replaced.set_submodule(path, made)
     return replaced.eval()
-
-
-def call(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the model's output for a batch; where the model gives several, the first.
-
-    Raises:
-        ValueError: the output is not a tensor.
-    """
-    output = model(batch) if isinstance(batch, Tensor) else model(*batch)
-    if isinstance(output, tuple | list):
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise ValueError(f"model: its output is a {type(output).__name__}. Wrap it so that it returns a tensor.")
-    return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,12 @@ class QuantizedLayer(nn.Module):
     def activation(self) -> Qparams:
         return Qparams(self.get_buffer("scale"), self.get_buffer("zero_point"), self.spec)
 
-    def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.layer(fake_quantize(x, self.activation))
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
+        output: Tensor = self.layer(*_arguments(fake_quantize(input, self.activation), output_size))
         return output
 
 
@@ -78,16 +83,35 @@ class CandidateLayer(nn.Module):
         """Run the mixture of candidates with these (M,) and (N,) mixing weights from now on."""
         self.mixing = (weight, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
         if self.mixing is None:
             parameters = {name: stack[self.choice[0]] for name, stack in self._stacks()}
-            x = fake_quantize(x, self.activations[self.choice[1]])
+            x = fake_quantize(input, self.activations[self.choice[1]])
         else:
             parameters = {name: mix_weights(stack, self.mixing[0]) for name, stack in self._stacks()}
-            x = self.mixture(x, self.mixing[1])
-        output: Tensor = functional_call(self.layer, parameters, (x,))
+            x = self.mixture(input, self.mixing[1])
+        output: Tensor = functional_call(self.layer, parameters, _arguments(x, output_size))
         return output
 
     def _stacks(self) -> list[tuple[str, Tensor]]:
         """Return the layer's parameters that candidates set, each with one entry per weight candidate."""
         return [("weight", self.weights)] + ([] if self.biases is None else [("bias", self.biases)])
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    # Models may read a layer's weight or stride beside calling it.
+    try:
+        return nn.Module.__getattr__(module, name)
+    except AttributeError:
+        layer = vars(module).get("_modules", {}).get("layer")
+        if layer is None:
+            raise
+        return getattr(layer, name)
+
+
+def _arguments(x: Tensor, output_size: list[int] | None) -> tuple[Any, ...]:
+    return (x,) if output_size is None else (x, output_size)

@@ -1,4 +1,7 @@
-"""Losses between a quantized model's outputs and the full-precision model's: what a search minimises, label-free."""
+"""Losses between a quantized model's outputs and the full-precision model's: what a search minimises, label-free.
+
+They are worked out in float32 whatever the precision of the model.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ def mse(output: Tensor, target: Tensor) -> Tensor:
         output: of the quantized model, any shape.
         target: of the full-precision model, the same shape.
     """
+    output, target = output.float(), target.float()
     power = target.square().mean().clamp(min=torch.finfo(target.dtype).tiny)
     return (output - target).square().mean() / power
 
@@ -31,7 +35,8 @@ def kl(output: Tensor, target: Tensor) -> Tensor:
         output: (B, K) logits of the quantized model.
         target: (B, K) logits of the full-precision model.
     """
-    return F.kl_div(output.log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean")
+    output, target = output.float().log_softmax(1), target.float().log_softmax(1)
+    return F.kl_div(output, target, log_target=True, reduction="batchmean")
 
 
 OUTPUT_LOSSES: dict[str, OutputLoss] = {"mse": mse, "kl": kl}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dqss.graph import TRANSPOSED, Batch, Layer, Prepared, call
+from dqss.graph import TRANSPOSED, Layer, Prepared
+from dqss.inputs import Batch, call, layer_input
 
 # Of a network for images of any size, so that memory stays bounded: inputs of further sizes are left out of the mean.
 MOST_SIZES = 16
@@ -69,12 +70,12 @@ def second_moments(prepared: Prepared, batches: Sequence[Batch]) -> dict[str, Te
     """
     sums: dict[str, tuple[Tensor, int]] = {}
 
-    def adder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def adder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], None]:
         # A copy has no hook, which `patches` would call again.
         layer = copy.deepcopy(prepared.layers[name])
 
-        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0]
+        def add(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
+            x = layer_input(args, kwargs)
             outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
             positions = output.numel() // outputs
             kept = max(1, round(len(x) * PATCHES / max(1, positions * len(batches))))
@@ -84,7 +85,7 @@ def second_moments(prepared: Prepared, batches: Sequence[Batch]) -> dict[str, Te
 
         return add
 
-    hooks = [layer.register_forward_hook(adder(name)) for name, layer in prepared.layers.items()]
+    hooks = [layer.register_forward_hook(adder(name), with_kwargs=True) for name, layer in prepared.layers.items()]
     try:
         with torch.no_grad():
             for batch in batches:

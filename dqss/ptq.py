@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from dqss.calibrate import Calibration, calibrate
 from dqss.candidates import activation_candidate, weight_candidate
-from dqss.graph import Batch, Layer, Prepared, prepare, with_layers
+from dqss.graph import Layer, Prepared, prepare, with_layers
+from dqss.inputs import Batch
 from dqss.layers import CandidateLayer, QuantizedLayer
 from dqss.matching import output_loss
 from dqss.quantizers.base import Quantizer
@@ -31,17 +32,19 @@ class PtqReport:
     Args:
         found: the search's own result: losses, alpha, curves.
         forward_passes: images sent forward by the search; a backward pass counts as two.
+        notes: what could not be done for this model, and what stays in full precision; in whole sentences.
     """
 
     found: Found
     forward_passes: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PtqResult:
     """A quantized model, the strategy that made it and the report of the search."""
 
-    model: fx.GraphModule
+    model: nn.Module
     strategy: Strategy
     report: PtqReport
 
@@ -61,8 +64,10 @@ def quantize_ptq(
     """Find a strategy for a model on unlabelled calibration data and return the model quantized by it.
 
     Args:
-        model: any module that torch.fx can trace; it is not changed.
-        calibration_batches: model inputs (a tensor, or a sequence of positional inputs, per batch); each is read once.
+        model: any module; it is not changed. Where torch.fx cannot trace it, batch normalisation is not folded, and the
+            report's notes say so.
+        calibration_batches: model inputs without labels, on the model's device; per batch a tensor, a sequence of the
+            positional inputs, or a mapping of the inputs by name. They are read once and kept.
         bits: for example "W4A8".
         search: a name of `dqss-bench list searches`, or a Search with options of its own.
         seed: of the search; the same inputs with the same seed give the same result.
@@ -75,31 +80,31 @@ def quantize_ptq(
 
     Raises:
         UnknownNameError: no such search, protocol, quantizer or loss.
-        UntraceableError: torch.fx cannot trace the model.
-        ValueError: bad bits, no batches, or values that are not finite.
+        ValueError: bad bits, no batches or some that the model does not take, no layer, or values that are not finite.
     """
     batches = listed(calibration_batches)
     weights = {name: weight_candidate(name) for name in weight_quantizers}
     activations = {name: activation_candidate(name) for name in activation_quantizers}
     searcher = SEARCHES.create(search) if isinstance(search, str) else search
-    prepared = prepare(model, protocol_of(protocol), Bits.parse(bits))
+    prepared = prepare(model, protocol_of(protocol), Bits.parse(bits), batches)
     calibration = calibrate(prepared, batches, report)
     reconstruct(weights.values(), prepared, calibration, report)
     problem = pose(prepared, calibration, batches, weights, activations, loss)
     problem = problem.fresh(seed)
     found = searcher.search(problem, report)
     quantized = quantize(prepared, calibration, found.strategy)
-    return PtqResult(quantized, found.strategy, PtqReport(found, problem.cost.forward_passes))
+    return PtqResult(quantized, found.strategy, PtqReport(found, problem.cost.forward_passes, prepared.notes))
 
 
-def apply_strategy(model: nn.Module, strategy: Strategy, calibration_batches: Iterable[Batch]) -> fx.GraphModule:
+def apply_strategy(model: nn.Module, strategy: Strategy, calibration_batches: Iterable[Batch]) -> nn.Module:
     """Return the model quantized by a strategy; on the batches it was found with, exactly the search's result.
 
     Raises:
         ValueError: the strategy's layers are not the model's, or as for `quantize_ptq`.
     """
-    prepared = prepare(model, strategy.protocol, strategy.bits)
-    calibration = calibrate(prepared, listed(calibration_batches), no_report)
+    batches = listed(calibration_batches)
+    prepared = prepare(model, strategy.protocol, strategy.bits, batches)
+    calibration = calibrate(prepared, batches, no_report)
     return quantize(prepared, calibration, strategy)
 
 
@@ -156,7 +161,7 @@ def pose(
     )
 
 
-def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -> fx.GraphModule:
+def quantize(prepared: Prepared, calibration: Calibration, strategy: Strategy) -> nn.Module:
     """Return the prepared model with each layer quantized as the strategy says.
 
     Raises:

@@ -16,5 +16,6 @@ MODELS: Registry[nn.Module] = Registry(
         "resnet8": Entry("benchmarks.models.resnet:ResNet8"),
         "resnet20": Entry("benchmarks.models.resnet:ResNet20"),
         "mobilenetv2-small": Entry("benchmarks.models.mobilenetv2:MobileNetV2Small"),
+        "efficientnet-lite0": Entry("benchmarks.models.efficientnet_lite:EfficientNetLite0"),
     },
 )

@@ -12,5 +12,8 @@ if TYPE_CHECKING:
 TASKS: Registry[Task] = Registry(
     "task",
     "benchmarks.tasks.base:Task",
-    {"fashion-mnist": Entry("benchmarks.tasks.fashion_mnist:FashionMnist")},
+    {
+        "fashion-mnist": Entry("benchmarks.tasks.fashion_mnist:FashionMnist"),
+        "imagenet-fidelity": Entry("benchmarks.tasks.imagenet_fidelity:ImagenetFidelity"),
+    },
 )

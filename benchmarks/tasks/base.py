@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -47,10 +47,12 @@ class Scores:
     Args:
         primary: the task's metric over the split.
         outcomes: (N,), one number or truth value per image, in the split's order.
+        measures: what else was measured: a name with its unit -> its value.
     """
 
     primary: float
     outcomes: Tensor
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -60,6 +62,8 @@ class Task(ABC):
     metric: ClassVar[Metric]
     output_loss: ClassVar[str]
     """How searches compare outputs with full-precision ones: a name of dqss.matching.OUTPUT_LOSSES."""
+    batch_size: ClassVar[int] = 64
+    """How many images calibration and searches take at a time."""
 
     @abstractmethod
     def build(self, model: type[nn.Module]) -> nn.Module:
@@ -76,6 +80,9 @@ class Task(ABC):
     @abstractmethod
     def inputs(self, split: Split) -> Tensor:
         """Return (N, C, H, W), the split's preprocessed inputs, unlabelled."""
+
+    def take_reference(self, model: nn.Module, report: Report) -> None:  # noqa: B027
+        """Take the full-precision model, once, before any evaluation; for metrics that compare with its outputs."""
 
     @abstractmethod
     def evaluate(self, model: nn.Module, split: Split, report: Report) -> Scores:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 
 from dqss.calibrate import Calibration
-from dqss.graph import Batch, Prepared, call
+from dqss.graph import Prepared
+from dqss.inputs import Batch, call
 from dqss.layers import CandidateLayer
 from dqss.matching import OutputLoss
 from dqss.quantizers.base import Quantizer
@@ -62,7 +63,7 @@ class SearchProblem:
     batches: Sequence[Batch]
     weight_quantizers: Mapping[str, WeightCandidate]
     activation_quantizers: Mapping[str, Quantizer]
-    model: fx.GraphModule
+    model: nn.Module
     layers: dict[str, CandidateLayer]
     output_loss: OutputLoss
     seed: int = 0

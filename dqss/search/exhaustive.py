@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from dqss.graph import Batch
+from dqss.inputs import Batch
 from dqss.search.base import Found, Picks, Report, Search, SearchProblem
 
 # Of a layer's input: candidates are stacked as long as it does not exceed this.
@@ -105,6 +105,8 @@ class Walk:
     """
 
     def __init__(self, problem: SearchProblem, target: Tensor, report: Report) -> None:
+        if not isinstance(problem.model, fx.GraphModule):
+            raise ValueError("model: torch.fx cannot trace it, and the walk follows its graph. Use another search.")
         self.problem = problem
         self.target = target
         self.report = report

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,7 +23,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from dqss.functional import fake_quantize
-from dqss.graph import Batch, Prepared, call
+from dqss.graph import Prepared
+from dqss.inputs import Batch, call, layer_input
 from dqss.matching import kl
 from dqss.search.base import Found, Report, Search, SearchProblem
 from dqss.search.greedy_sqnr import least
@@ -76,15 +78,16 @@ def run(prepared: Prepared, batch: Batch) -> tuple[Tensor, dict[str, Tensor], li
     """
     inputs: list[tuple[str, Tensor]] = []
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> Tensor:
-            x = given[0] if given[0].requires_grad else given[0].detach().requires_grad_()
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+            given = layer_input(args, kwargs)
+            x = given if given.requires_grad else given.detach().requires_grad_()
             inputs.append((name, x))
-            return x
+            return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in prepared.layers.items()]
+    hooks = [layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in prepared.layers.items()]
     # Leaves of their own: the model's parameters take no gradient, and stay so.
     weights = {name: layer.weight.detach().clone().requires_grad_() for name, layer in prepared.layers.items()}
     try:

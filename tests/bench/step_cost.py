@@ -21,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.models import MODELS
 from dqss.calibrate import calibrate
 from dqss.functional import fake_quantize, qparams_from_range
-from dqss.graph import Layer, call, prepare, with_layers
+from dqss.graph import Layer, prepare, with_layers
+from dqss.inputs import call
 from dqss.layers import CandidateLayer
 from dqss.mixture import ActivationMixture
 from dqss.ptq import pose

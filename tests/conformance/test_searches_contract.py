@@ -8,7 +8,8 @@ from torch import nn
 
 from benchmarks.methods import METHODS
 from dqss.calibrate import calibrate
-from dqss.graph import call, prepare
+from dqss.graph import prepare
+from dqss.inputs import call
 from dqss.ptq import pose, quantize
 from dqss.quantizers import QUANTIZERS
 from dqss.search import DETERMINISTIC

@@ -85,3 +85,23 @@ def test_counting_leaves_no_hook_behind():
     with pytest.raises(RuntimeError):
         bit_operations(prepared, torch.zeros(1, 2))
     assert not any(layer._forward_hooks for layer in prepared.layers.values())
+
+
+def test_layers_that_share_a_weight_keep_a_quantized_one_each_and_an_embedding_its_own():
+    embedding, first, second = nn.Embedding(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    first.weight = second.weight = embedding.weight
+    # 16 weights at 4 bits twice, two grids each (4 + 5 bytes), and 16 float32 of the embedding.
+    assert size_bytes(prepared_of(nn.Sequential(embedding, first, second))) == 2 * (8 + 9) + 16 * 4
+
+
+def test_a_transposed_layer_called_by_keyword_is_counted():
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose1d(2, 3, 2, stride=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.up(input=x, output_size=[8])
+
+    # 4 positions, each 2 * 3 * 2 products.
+    assert bit_operations(prepared_of(Up()), torch.zeros(5, 2, 4)) == 4 * 12 * 4 * 8

@@ -186,3 +186,14 @@ def test_a_constant_is_kept_to_half_a_step(value, symmetric):
     qparams = grid(value, value, QuantSpec(4, symmetric))
     quantized = fake_quantize(torch.tensor([value]), qparams)
     assert abs(quantized.item() - value) <= qparams.scale.item() / 2 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gets_the_grid_point_that_float32_gets(dtype):
+    x = torch.linspace(-1.2, 3.1, 999).to(dtype)
+    qparams = grid(-1.1, 2.9, QuantSpec(8, symmetric=False))
+    found = fake_quantize(x, qparams)
+    assert found.dtype == dtype
+    assert found.equal(fake_quantize(x.float(), qparams).to(dtype))
+    steps = found.double() / qparams.scale.double()
+    assert (steps - steps.round()).abs().max() < 256 * torch.finfo(dtype).eps

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dqss.graph import Prepared, UntraceableError, call, prepare, with_layers
+from dqss.graph import Prepared, UntraceableError, prepare, with_layers
+from dqss.inputs import call
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 
 ALL_LAYERS = PROTOCOLS["all-layers"]
@@ -247,15 +248,9 @@ def test_control_flow_that_depends_on_data_is_an_error_that_says_so():
 
 def test_a_model_without_layers_is_an_error():
     with pytest.raises(
-        ValueError, match=r"Sequential calls no convolution or linear module\. There is nothing to quantize"
+        ValueError, match=r"Sequential calls no convolution or linear layer\. There is nothing to quantize"
     ):
         prepared_of(nn.Sequential(nn.ReLU()))
-
-
-def test_a_layer_called_with_more_than_its_input_is_an_error():
-    model = module(lambda self, x: self.up(x, output_size=(9, 9)), up=nn.ConvTranspose2d(1, 1, 3, stride=2))
-    with pytest.raises(ValueError, match="layer 'up' is called with more than its one positional input"):
-        prepared_of(model)
 
 
 def test_replacing_layers_leaves_the_prepared_model_as_it_was(tiny, batches):

@@ -134,3 +134,13 @@ def test_the_gradient_reaches_both_kinds_of_mixing_weights():
     for alpha in (alpha_w, alpha_a):
         assert alpha.grad.abs().max() > 0
         assert abs(alpha.grad.sum().item()) <= 1e-4 * alpha.grad.abs().sum().item()
+
+
+def test_a_quantized_layer_shows_what_its_layer_shows():
+    layer = nn.Conv2d(2, 3, 1, stride=2)
+    grid = qparams_from_range(torch.tensor([-1.0]), torch.tensor([1.0]), QuantSpec(4, symmetric=False))
+    quantized = QuantizedLayer(layer, torch.ones(3, 2, 1, 1), grid)
+    assert quantized.stride == (2, 2)
+    assert quantized.weight.eq(1).all()
+    with pytest.raises(AttributeError, match="no attribute 'kind'"):
+        _ = quantized.kind

@@ -56,3 +56,12 @@ def test_a_loss_by_name_is_taken_whatever_the_target():
 def test_an_unknown_loss_is_an_error_that_says_which_there_are():
     with pytest.raises(UnknownNameError, match=r"no output loss 'mae'\. Did you mean 'mse'"):
         output_loss("mae", torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("name", OUTPUT_LOSSES)
+def test_losses_of_half_precision_outputs_are_those_of_the_same_numbers_in_float32(name):
+    output, target = (random(4, 900).half() * 100, random(4, 900).roll(1).half() * 100)
+    loss = OUTPUT_LOSSES[name](output, target)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert loss.equal(OUTPUT_LOSSES[name](output.float(), target.float()))

@@ -7,7 +7,7 @@ from torch import nn
 from dqss.calibrate import calibrate
 from dqss.candidates import weight_candidate
 from dqss.functional import fake_quantize
-from dqss.graph import UntraceableError, prepare
+from dqss.graph import prepare
 from dqss.ptq import apply_strategy, pose, protocol_of, quantize, quantize_ptq
 from dqss.quantizers import QUANTIZERS
 from dqss.registry import UnknownNameError
@@ -205,15 +205,6 @@ def test_progress_is_reported(tiny, batches):
 def test_a_wrong_argument_is_an_error_that_says_which(tiny, batches, arguments, kind, message):
     with pytest.raises(kind, match=message):
         quantize_ptq(**{"model": tiny, "calibration_batches": batches, "search": QUICK} | arguments)
-
-
-def test_an_untraceable_model_is_an_error(batches):
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
-
-    with pytest.raises(UntraceableError, match="cannot trace Branching"):
-        quantize_ptq(Branching(), batches)
 
 
 def test_a_strategy_of_another_model_is_refused(tiny, batches):

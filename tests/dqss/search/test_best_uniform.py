@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from dqss.graph import call
+from dqss.inputs import call
 from dqss.ptq import quantize
 from dqss.search.base import no_report
 from dqss.search.best_uniform import BestUniform

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dqss.graph import call
+from dqss.inputs import call
 from dqss.ptq import quantize
 from dqss.spec import Bits
 from dqss.strategy import Choice
