@@ -188,7 +188,8 @@ def test_reconstructions_are_made_once_and_count_in_each_cell_that_has_them(smal
     }
     layers = len(found["random", "W4A4"].layers)
     assert ("reconstruction", layers, layers) in stages
-    assert len(made) == 2 * layers
+    # The first and the last layer have 8 bits at both bit-widths, so theirs serve both.
+    assert len(made) == 2 * layers - 2
     for bits in ("W3A4", "W4A4"):
         alone, searched = found["uniform-adaround", bits], found["random", bits]
         assert alone.reconstruction_seconds == searched.reconstruction_seconds > 0

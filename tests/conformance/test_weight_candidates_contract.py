@@ -67,7 +67,7 @@ def test_the_values_lie_on_a_grid_of_the_specs_bits_that_holds_zero(name, protoc
         axis = spec.channel_axis
         for channel in made.weight[None] if axis is None else made.weight.movedim(axis, 0):
             values = channel.unique().double()
-            # Each value is a whole number of steps; the step is the smallest distance, or a fraction of it.
+            # Each value is a whole number of steps; the smallest distance between two is 1 to 7 of them.
             steps = [values / (values.diff().min() / k) for k in range(1, 8)] if len(values) > 1 else [values * 0]
             on_grid = [s for s in steps if torch.allclose(s, s.round(), atol=1e-3)]
             assert any((s.max().clamp(min=0) - s.min().clamp(max=0)).round() < 8 for s in on_grid)
