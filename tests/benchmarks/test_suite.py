@@ -324,9 +324,9 @@ def test_a_file_is_found_by_its_path_even_with_the_name_of_a_shipped_suite(tmp_p
     [
         ("clasification", "Did you mean 'classification'?"),
         ("suites/quikstart.yaml", "Did you mean 'quickstart'?"),
-        ("", "Allowed: classification, quickstart."),
-        ("a\0b", "Allowed: classification, quickstart."),
-        ("x" * 5000, "Allowed: classification, quickstart."),
+        ("", "Allowed: classification, imagenet_fidelity, quickstart."),
+        ("a\0b", "Allowed: classification, imagenet_fidelity, quickstart."),
+        ("x" * 5000, "Allowed: classification, imagenet_fidelity, quickstart."),
     ],
 )
 def test_a_suite_that_is_nowhere_ends_in_one_message(name, hint):
