@@ -96,6 +96,9 @@ def load_suite(path: Path) -> Suite:
         faults = []
         for details in error.errors(include_url=False):
             location: Location = (*details["loc"], *details.get("ctx", {}).get("at", ()))
+            if location[:2] == ("protocol", 0) and ("protocol", 0) not in document.lines:
+                # A protocol that stands alone is read as a list of one.
+                location = ("protocol", *location[2:])
             faults.append((document.line(location), location, explain(details)))
         raise _error(path, *min(faults, key=lambda found: found[0])) from error
     suite._path = path
@@ -220,7 +223,7 @@ class Cell:
 
 
 def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
-    """Return the suite's cells: by model, then bits, then method in the suite's order, then seed.
+    """Return the suite's cells: by model, then protocol, bits, method in the suite's order, then seed.
 
     Args:
         suite: what to unfold.
@@ -229,7 +232,7 @@ def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
     inventory = Inventory()
     candidates = suite.ptq.quantizers
     cells = []
-    for model, bits, method in product(suite.models, suite.bits, suite.ptq.unfolded()):
+    for model, protocol, bits, method in product(suite.models, suite.protocol, suite.bits, suite.ptq.unfolded()):
         uniform = method.search == "uniform"
         only = (method.name.removeprefix(UNIFORM),)
         shared = uniform and not is_for_weights_alone(*only)
@@ -243,8 +246,8 @@ def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
                     model=model,
                     bits=bits,
                     mode="ptq",
-                    protocol=suite.protocol.name,
-                    protocol_definition=suite.protocol.definition,
+                    protocol=protocol.name,
+                    protocol_definition=protocol.definition,
                     method=method.name,
                     options=method.options,
                     weight_quantizers=only if uniform else candidates.weight,

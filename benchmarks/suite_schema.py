@@ -169,6 +169,10 @@ def _protocol(value: Any) -> dict[str, Any]:
     return value
 
 
+def _protocols(value: Any) -> Any:
+    return _listed(value) if isinstance(value, list) else (value,)
+
+
 def search_of(method: str) -> str:
     """Return the name in METHODS of a method.
 
@@ -381,12 +385,28 @@ class PtqSection(Section):
         return [UNIFORM + q for q in self.shared_quantizers] if method.name == "uniform" else [method.name]
 
 
+def _distinct(protocols: tuple[ProtocolSection, ...]) -> tuple[ProtocolSection, ...]:
+    names = [protocol.name for protocol in protocols]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise fault(f"'{name}' stands twice. Delete one.", i)
+    return protocols
+
+
+Protocols = Annotated[
+    tuple[Annotated[ProtocolSection, BeforeValidator(_protocol)], ...],
+    BeforeValidator(_protocols),
+    AfterValidator(_distinct),
+]
+
+
 class Suite(Section):
     """A suite's file.
 
     Args:
         suite: its name, and that of its folder of records.
         version: raised when scores may change.
+        protocol: one or several; in the file one may stand without a list.
     """
 
     suite: Annotated[str, AfterValidator(_suite_name)] = Field(examples=["my-suite"])
@@ -394,7 +414,7 @@ class Suite(Section):
     task: TaskName = Field(examples=["fashion-mnist"])
     models: Many[ModelName] = Field(examples=["[resnet8, resnet20]"])
     bits: Many[BitsText] = Field(examples=["[W8A8, W4A4]"])
-    protocol: Annotated[ProtocolSection, BeforeValidator(_protocol)] = Field(examples=["all-layers"])
+    protocol: Protocols = Field(examples=["all-layers"])
     seeds: Many[Seed] = Field(examples=["[0]"])
     ptq: PtqSection = Field(
         examples=["{quantizers: {weight: [minmax, mse], activation: [minmax, mse]}, methods: [uniform, dqss]}"]

@@ -116,4 +116,5 @@ class Protocol:
 PROTOCOLS = {
     "all-layers": Protocol(),
     "academic": Protocol(first_last_bits=8),
+    "per-channel": Protocol(weight=Scheme(symmetric=True, granularity="per-channel")),
 }

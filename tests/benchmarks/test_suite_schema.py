@@ -121,7 +121,7 @@ MALFORMED = {
     "number for a protocol": (
         "all-layers",
         "3",
-        "8: protocol: found the number 3. Give a name (all-layers, academic), "
+        "8: protocol: found the number 3. Give a name (all-layers, academic, per-channel), "
         "or a mapping with the keys first_last_bits, weight, activation.",
     ),
     "protocol with bad bits": (
@@ -300,7 +300,7 @@ def test_a_good_suite_holds_what_its_file_says(tmp_path):
     assert suite.path == tmp_path / "suite.yaml"
     assert (suite.suite, suite.version, suite.task) == ("mine", 1, "fashion-mnist")
     assert (suite.models, suite.bits, suite.seeds) == (("resnet8", "resnet20"), ("W8A8", "W4A4"), (0, 1))
-    assert suite.protocol.name == "all-layers"
+    assert suite.protocol[0].name == "all-layers"
     assert [(m.name, m.options) for m in suite.ptq.methods] == [("uniform", {}), ("random", {"draws": 3})]
 
 
@@ -324,7 +324,7 @@ def test_weight_quantizers_may_be_for_weights_alone_and_uniform_leaves_them_out(
 
 def test_an_inline_protocol_takes_what_it_leaves_out_from_the_default(tmp_path):
     text = GOOD.replace("all-layers", "{first_last_bits: 6, weight: {granularity: per-channel}}")
-    protocol = load(tmp_path, text).protocol
+    protocol = load(tmp_path, text).protocol[0]
     default = Protocol()
     assert protocol.definition == Protocol(6, Scheme(default.weight.symmetric, "per-channel"), default.activation)
     assert protocol.name.startswith("custom-")
@@ -332,7 +332,7 @@ def test_an_inline_protocol_takes_what_it_leaves_out_from_the_default(tmp_path):
 
 
 def test_an_inline_protocol_that_equals_a_named_one_bears_its_name(tmp_path):
-    assert load(tmp_path, GOOD.replace("all-layers", "{first_last_bits: 8}")).protocol.name == "academic"
+    assert load(tmp_path, GOOD.replace("all-layers", "{first_last_bits: 8}")).protocol[0].name == "academic"
 
 
 def test_options_are_kept_as_their_types_say_so_that_1_and_1_point_0_are_one_cell(tmp_path):
