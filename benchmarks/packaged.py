@@ -12,7 +12,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.datasets import MissingDataError, check_embedded, embedded_digest
+from benchmarks import datasets
+from benchmarks.datasets import MissingDataError
 from benchmarks.imagefolder import FOLDERS
 
 EXTRA = "pip install 'dqss-bench[imagenet-lite]'"
@@ -168,7 +169,7 @@ def check_data(task: str) -> None:
         for file in PHOTOGRAPHS[task].all:
             file.locate()
     else:
-        check_embedded(task)
+        datasets.check_embedded(task)
 
 
 def data_digest(task: str) -> str:
@@ -180,6 +181,6 @@ def data_digest(task: str) -> str:
     if task in FOLDERS:
         return FOLDERS[task].digest()
     if task not in PHOTOGRAPHS:
-        return embedded_digest(task)
+        return datasets.embedded_digest(task)
     hashes = [[file.package, file.path, file.sha256] for file in PHOTOGRAPHS[task].all]
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
