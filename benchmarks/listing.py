@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dqss.registry import Registry
+    from dqss.registry import Entry, Registry
 
 KINDS = ("quantizers", "searches", "models", "tasks", "suites")
 
@@ -38,9 +38,14 @@ def _entries(registry: Registry[Any]) -> list[tuple[str, str]]:
     locations = [registry.entry(name).location.partition(":") for name in registry]
     modules = [module for module, _, _ in locations]
     return [
-        (name, _description(module, attribute if modules.count(module) > 1 else None))
+        (name, _description(module, attribute if modules.count(module) > 1 else None) + _with(registry.entry(name)))
         for name, (module, _, attribute) in zip(registry, locations, strict=True)
     ]
+
+
+def _with(entry: Entry) -> str:
+    options = ", ".join(f"{option} = {value}" for option, value in entry.options.items())
+    return f" Here {options}." if options else ""
 
 
 def _suite_description(path: Path) -> str:

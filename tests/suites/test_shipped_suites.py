@@ -1,34 +1,49 @@
 import pytest
 
 from benchmarks.suite import cells_of, load_suite, shipped_suites
-from dqss.quantizers import QUANTIZERS
 
-METHODS = [*(f"uniform-{quantizer}" for quantizer in QUANTIZERS), "best-uniform", "random", "dqss"]
+EVERY = ["resnet8", "resnet20", "mobilenetv2-small"]
 
 
 def test_the_shipped_suites():
-    assert list(shipped_suites()) == ["adaround", "classification", "imagenet_fidelity", "quickstart"]
+    names = ["adaround", "classification", "classification_full", "imagenet_fidelity", "quickstart"]
+    assert list(shipped_suites()) == names
 
 
 @pytest.mark.parametrize("name", shipped_suites())
 def test_a_shipped_suite_is_sound_and_bears_its_file_name(name):
     suite = load_suite(shipped_suites()[name])
     assert suite.suite == name
-    assert suite.protocol.name == "all-layers"
-    assert suite.seeds == (0,)
+    assert suite.protocol[0].name == "all-layers"
+    assert suite.seeds == ((0, 1, 2) if name == "classification_full" else (0,))
 
 
 @pytest.mark.parametrize(
     ("name", "models", "bits"),
     [
-        ("classification", ["resnet8", "resnet20", "mobilenetv2-small"], ["W8A8", "W4A8", "W4A4"]),
+        ("classification", EVERY, ["W8A8", "W6A6", "W4A8", "W4A4", "W3A3"]),
         ("quickstart", ["resnet8"], ["W4A4"]),
     ],
 )
 def test_a_shipped_suite_compares_its_methods_in_every_place(name, models, bits):
     cells = cells_of(load_suite(shipped_suites()[name]))
-    expected = [(model, width, method) for model in models for width in bits for method in METHODS]
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    assert {"uniform-minmax", "uniform-mse", "uniform-kl", "best-uniform", "random", "dqss"} <= set(methods)
+    expected = [(model, width, method) for model in models for width in bits for method in methods]
     assert [(cell.model, cell.bits, cell.method) for cell in cells] == expected
+
+
+def test_the_full_suite_has_every_rival_under_both_granularities_and_three_seeds():
+    cells = cells_of(load_suite(shipped_suites()["classification_full"]))
+    assert {cell.protocol for cell in cells} == {"all-layers", "per-channel"}
+    rivals = {"greedy-sqnr", "fisher", "coordinate-descent", "tpe", "dqss-softmax", "dqss-gumbel", "dqss", "random"}
+    assert rivals <= {cell.method for cell in cells}
+    assert {cell.seed for cell in cells if cell.method == "dqss"} == {0, 1, 2}
+    # A subject is loaded and calibrated once for cells that stand together.
+    order = [(cell.model, cell.protocol) for cell in cells]
+    assert [place for i, place in enumerate(order) if place not in order[:i]] == [
+        (model, protocol) for model in EVERY for protocol in ("all-layers", "per-channel")
+    ]
 
 
 def test_the_suite_on_photographs_asks_what_uniform_kl_and_dqss_do_to_a_real_network():
