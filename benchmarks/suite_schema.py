@@ -31,7 +31,7 @@ from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import clip
-from dqss.candidates import is_for_weights_alone
+from dqss.candidates import BIAS, is_for_weights_alone
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, did_you_mean
@@ -100,7 +100,8 @@ def _named(registry: Registry[Any], name: str) -> str:
 
 def _weight_quantizer(name: str) -> str:
     if name not in QUANTIZERS and not is_for_weights_alone(name):
-        raise fault(_no("quantizer", name, [*QUANTIZERS, *RECONSTRUCTIONS]))
+        ending = BIAS if name.endswith(BIAS) else ""
+        raise fault(_no("quantizer", name, [known + ending for known in (*QUANTIZERS, *RECONSTRUCTIONS)]))
     return name
 
 
