@@ -113,7 +113,8 @@ class Record(_Part):
         search_seconds: wall time of the search, `reconstruction_seconds` included; calibration is shared and stands in
             `calibration_seconds`.
         reconstruction_seconds: wall time of making the weight candidates that are more than a range, as if no other
-            cell had made them; None for a cell without any.
+            cell had made them, but for layers whose bits are the same at a bit-width that ran before; None for a cell
+            without any.
         forward_passes: images sent forward through the network by the search and for its reconstructions; a backward
             pass counts as two. The steps of a reconstruction are of one layer and run no images.
         peak_memory_mb: highest resident memory of the process during the search.

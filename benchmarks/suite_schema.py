@@ -32,10 +32,10 @@ from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import clip
-from dqss.candidates import is_for_weights_alone, plain_name
+from dqss.candidates import BIAS, is_for_weights_alone
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
-from dqss.registry import Registry, UnknownNameError, did_you_mean
+from dqss.registry import Registry, did_you_mean
 from dqss.spec import PROTOCOLS, Bits, Granularity, Protocol, Scheme
 
 MAX_SEED = 2**32 - 1
@@ -99,10 +99,9 @@ def _named(registry: Registry[Any], name: str) -> str:
 
 
 def _weight_quantizer(name: str) -> str:
-    try:
-        plain_name(clip(name))
-    except UnknownNameError as error:
-        raise fault(f"{error} See `dqss-bench list quantizers`.") from error
+    if name not in QUANTIZERS and not is_for_weights_alone(name):
+        ending = BIAS if name.endswith(BIAS) else ""
+        raise fault(_no("quantizer", name, [known + ending for known in (*QUANTIZERS, *RECONSTRUCTIONS)]))
     return name
 
 

@@ -181,7 +181,7 @@ MALFORMED = {
     "unknown quantizer with a bias": (
         "mse]",
         "kll+bias]",
-        "12: ptq.quantizers.weight: no quantizer 'kll+bias'. Did you mean 'kl'? See `dqss-bench list quantizers`.",
+        "12: ptq.quantizers.weight: no quantizer 'kll+bias'. Did you mean 'kl+bias'? See `dqss-bench list quantizers`.",
     ),
     "reconstruction of activations": (
         "[mse, minmax, kl]",
