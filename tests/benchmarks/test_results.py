@@ -43,7 +43,7 @@ def make_record(method, seed=None, score=None, *, status="ok", options=None, bit
 
 def lines_of(records):
     (comparison,) = compare(records)
-    return {line.method: line for line in comparison.lines}
+    return {line.label: line for line in comparison.lines}
 
 
 def test_json_has_the_names_that_scripts_rely_on_and_plain_values():
