@@ -121,14 +121,14 @@ def _rank(name: str, known: list[str]) -> tuple[int, str]:
 
 
 def gap_to_full_precision(record: Record) -> float | None:
-    """Return the score less full precision's, below 0 where quantization lost something; None where either is missing."""
+    """Return the score less full precision's, below 0 where quantization lost something; None without either."""
     if record.score is None or record.full_precision_score is None:
         return None
     return record.score - record.full_precision_score
 
 
 def share_closed(gain: float, gap_of_bar: float | None) -> float | None:
-    """Return the percent of the bar's gap to full precision that a gain over it closes; None where that gap is hardly one.
+    """Return the percent of the bar's gap to full precision that a gain closes; None where that gap is below CLOSEST.
 
     >>> share_closed(1.5, -2.0), share_closed(-1.0, -2.0), share_closed(0.0625, -0.0625)
     (75.0, -50.0, None)

@@ -70,8 +70,8 @@ def _flat(name: str, value: Any) -> dict[str, str]:
 def metrics_of(record: Record) -> Iterator[tuple[str, float, int]]:
     """Yield name, value and step of each metric.
 
-    `gap_to_full_precision` is the score less full precision's, below 0 where quantization lost something; a curve's name begins with `curve/`, because
-    some carry the name of the scalar that they lead to.
+    `gap_to_full_precision` is, as on the board, the score less full precision's: below 0 where quantization lost
+    something. A curve's name begins with `curve/`, because some carry the name of the scalar that they lead to.
     """
     for name in SCALARS:
         value = getattr(record, name)

@@ -70,8 +70,9 @@ class Row:
 
     @property
     def agreement(self) -> float | None:
-        """How often two seeds chose alike, in percent: the mean over layers, kinds (weight and activation) and pairs of
-        seeds. None for fewer than two strategies.
+        """How often two seeds chose alike, in percent; None for fewer than two strategies.
+
+        It is the mean over layers, kinds (weight and activation) and pairs of seeds.
         """
         strategies = [record.strategy for record in self.ok if record.strategy]
         alike = [

@@ -30,7 +30,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class LayerLine:
-    """One layer's row: a mark per candidate, alpha's entropy, and the signal to quantization noise of what was chosen."""
+    """One layer's row: a mark per candidate, alpha's entropy, and the SQNR of what was chosen."""
 
     name: str
     bits: str

@@ -346,6 +346,7 @@ def test_a_process_that_gives_no_sign_is_ended(out: Path, silent_server: str, mo
     [
         ("nonsense://store", "nonsense://store"),
         ("./mlruns", "filesystem tracking backend"),
+        ("./mlruns", "set `MLFLOW_ALLOW_FILE_STORE=true`"),
         ("sqlite:///{out}/tour/mlflow.db", "unable to open database file"),
     ],
 )
