@@ -19,7 +19,7 @@ from benchmarks.checkpoints import find_checkpoint, load_model
 from benchmarks.launch import Processes
 from benchmarks.meter import Meter
 from benchmarks.methods import METHODS
-from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record, shortened
+from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record, entropy, shortened
 from benchmarks.suite import Cell
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Report, Scores, Split, Task
@@ -254,6 +254,11 @@ def _layer_facts(problem: SearchProblem, found: Found) -> dict[str, LayerFacts]:
     for name, (weight, activation) in layer_sqnr(problem.prepared, problem.calibration, found.strategy).items():
         alpha = found.alpha[name] if found.alpha else (None, None)
         facts[name] = LayerFacts(
-            weight_sqnr_db=weight, activation_sqnr_db=activation, alpha_weight=alpha[0], alpha_activation=alpha[1]
+            weight_sqnr_db=weight,
+            activation_sqnr_db=activation,
+            alpha_weight=alpha[0],
+            alpha_activation=alpha[1],
+            entropy_weight=entropy(alpha[0]),
+            entropy_activation=entropy(alpha[1]),
         )
     return facts

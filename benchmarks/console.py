@@ -29,6 +29,7 @@ from benchmarks.progress import (
     remaining,
     say,
 )
+from benchmarks.results import METHOD, is_dqss, reading_place
 
 if TYPE_CHECKING:
     from benchmarks.records import Record
@@ -41,6 +42,8 @@ Report = Callable[[str, int, int], None]
 
 # Wide enough that a table in a file or a pipe is not folded.
 PLAIN_WIDTH = 200
+# Tables of scores in a file are read where lines are shorter than that.
+PLAIN_TABLE_WIDTH = 100
 # A gap that keeps one bit-width from the next.
 SCORE_WIDTH = 7
 
@@ -172,26 +175,35 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print a table per model: methods down, bit-widths across, each with score, gain over best uniform and seconds."""
     out = console()
     for _, group in groupby(comparisons, lambda c: (c.suite, c.suite_version, c.task, c.protocol, c.mode, c.model)):
-        left = list(group)
-        out.print(Text(_heading(left), style="bold"), soft_wrap=True)
-        while left:
-            across = len(left)
-            while across > 1 and not _fits(_comparison_table(left[:across], {}), out):
-                across -= 1
+        together = list(group)
+        out.print(Text(_heading(together), style="bold"), soft_wrap=True)
+        across = _across(together, out)
+        for start in range(0, len(together), across):
             notes: dict[str, int] = {}
-            out.print(_comparison_table(left[:across], notes))
+            out.print(_comparison_table(together[start : start + across], notes))
             for note, number in notes.items():
                 out.print(Text(f"[{number}] {note}"), soft_wrap=True)
             out.print()
-            left = left[across:]
     if comparisons:
         metric = next((c.metric for c in comparisons if c.metric is not None), None)
         unit = f", in {metric.difference_unit}" if metric else ""
         out.print(f"gain: over best-uniform at the same bit-width{unit}; sec: search time", soft_wrap=True)
+        if any(line.closed is not None for c in comparisons for line in c.lines if line.method == METHOD):
+            out.print("gap closed: dqss's gain as a share of what best-uniform loses to full precision", soft_wrap=True)
 
 
-def _fits(table: Table, out: Console) -> bool:
-    return out.measure(table, options=out.options.update(width=PLAIN_WIDTH)).maximum <= out.width
+def _across(comparisons: Sequence[Comparison], out: Console) -> int:
+    """Return how many bit-widths stand side by side, so that no table is too wide or much narrower than the others."""
+    limit = out.width if out.is_terminal else PLAIN_TABLE_WIDTH
+    room = out.options.update(width=PLAIN_WIDTH)
+
+    def fits(across: int) -> bool:
+        parts = [comparisons[start : start + across] for start in range(0, len(comparisons), across)]
+        return all(out.measure(_comparison_table(part, {}), options=room).maximum <= limit for part in parts)
+
+    widest = next((across for across in range(len(comparisons), 1, -1) if fits(across)), 1)
+    tables = -(-len(comparisons) // widest)
+    return -(-len(comparisons) // tables)
 
 
 def _heading(comparisons: Sequence[Comparison]) -> str:
@@ -214,10 +226,17 @@ def _comparison_table(comparisons: Sequence[Comparison], notes: dict[str, int]) 
         table.add_column("sec", justify="right", no_wrap=True)
     full = [(_full_precision(c.full_precision), "", "") for c in comparisons]
     table.add_row("full precision", *chain.from_iterable(full))
-    lines = [{line.method: line for line in c.lines} for c in comparisons]
-    for method in dict.fromkeys(chain.from_iterable(lines)):
-        cells = [cell for by_method in lines for cell in _cells(by_method.get(method), notes)]
-        table.add_row(method, *cells, style="bold" if method.startswith("dqss") else "")
+    lines = [{line.label: line for line in c.lines} for c in comparisons]
+    methods = {line.label: line.method for c in comparisons for line in c.lines}
+    # Sorted anew: not every method is at every bit-width.
+    for label in sorted(methods, key=lambda label: (reading_place(methods[label]), label)):
+        here = [by_label.get(label) for by_label in lines]
+        cells = [cell for line in here for cell in _cells(line, notes)]
+        table.add_row(Text(one_line(label)), *cells, style="bold" if is_dqss(methods[label]) else "")
+        shares = [None if line is None else line.closed for line in here]
+        if methods[label] == METHOD and shares != [None] * len(shares):
+            closed = [("", "" if share is None else f"{share:.0f} %", "") for share in shares]
+            table.add_row("gap closed", *chain.from_iterable(closed))
     return table
 
 
@@ -234,6 +253,6 @@ def _cells(line: Line | None, notes: dict[str, int]) -> tuple[Text, Text, Text]:
     if line.gain is not None:
         # Colour for DQSS alone: it is what the table is read for.
         sign = "green" if line.gain > 0 else "red" if line.gain < 0 else ""
-        gain = Text(f"{line.gain:+.2f}", style=sign if line.method.startswith("dqss") else "")
+        gain = Text(f"{line.gain:+.2f}", style=sign if is_dqss(line.method) else "")
     score = line.status if line.score is None else f"{line.score:.2f}"
     return Text(score + marks), gain, Text("" if line.seconds is None else f"{line.seconds:.1f}")

@@ -34,6 +34,7 @@ OLDEST_PYTHON = (3, 11)
 PACKAGES = ("mlflow", "accelerate", "optuna", "pandas", "rich")
 CONNECT_SECONDS = 2.0
 DEFAULT_PORTS = {"http": 80, "https": 443}
+DATABASES = ("postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True)
@@ -199,12 +200,19 @@ def check_store(uri: str, out: Path) -> Check:
             mend = f"Start the server; runs go on without it, and `dqss-bench sync` brings it up to date. {otherwise}"
             return Check(name, False, f"{shown}: {error.strerror or error}", mend)
         return Check(name, True, f"{shown} answers")
-    if parts.scheme == "sqlite":
+    if uri.startswith("sqlite:///"):
         # SQLAlchemy's form: sqlite:///relative and sqlite:////absolute.
         return check_folder(name, Path(parts.path.removeprefix("/")).parent, otherwise)
+    # `mysql+pymysql` names a driver too; `databricks` alone is a whole address.
+    if parts.scheme.partition("+")[0] in DATABASES or "databricks" in (parts.scheme, uri):
+        return Check(name, True, f"{shown if parts.scheme else uri}: set, and not tried here")
+    mend = f"Write sqlite:///FILE. {otherwise}"
     if parts.scheme in ("", "file"):
-        return check_folder(name, Path(url2pathname(parts.path)), otherwise)
-    return Check(name, True, f"{shown}: set, and not tried here")
+        folder = Path(url2pathname(parts.path))
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
+            return check_folder(name, folder, otherwise)
+        return Check(name, False, f"{folder}: MLflow keeps no runs in plain folders any more", mend)
+    return Check(name, False, f"{shown}: MLflow knows no such store", mend)
 
 
 def check_shipped_data(name: str) -> Check:

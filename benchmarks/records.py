@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,12 +50,16 @@ class LayerFacts(_Part):
         activation_sqnr_db: the same of the layer's inputs over the calibration set.
         alpha_weight: final mixing weights of the weight candidates, in their order; None for other searches.
         alpha_activation: the same of the activation candidates.
+        entropy_weight: of alpha_weight, in nats: 0 where one candidate has it all, ln M where M have equal shares.
+        entropy_activation: the same of alpha_activation.
     """
 
     weight_sqnr_db: float | None
     activation_sqnr_db: float | None
     alpha_weight: list[float] | None = None
     alpha_activation: list[float] | None = None
+    entropy_weight: float | None = None
+    entropy_activation: float | None = None
 
 
 class Outcomes(_Part):
@@ -222,6 +227,15 @@ def contradiction(record: Record) -> str | None:
         "seed": defined("seed"),
     }
     return next((name for name, value in told.items() if value not in (None, getattr(record, name))), None)
+
+
+def entropy(shares: Sequence[float] | None) -> float | None:
+    """Return the entropy of mixing weights in nats; None for None.
+
+    >>> entropy([0.0, 1.0]), entropy([0.5, 0.5]) == math.log(2), entropy(None)
+    (0.0, True, None)
+    """
+    return None if shares is None else sum(-share * math.log(share) for share in shares if share > 0)
 
 
 def record_path(out: Path, suite: str, key: str) -> Path:

@@ -21,6 +21,10 @@ from dqss.registry import UnknownNameError, did_you_mean
 from dqss.spec import Bits
 
 BAR = "best-uniform"
+METHOD = "dqss"
+
+CLOSEST = 0.1
+"""A share of a smaller distance to full precision, in the metric's unit of differences, would say nothing."""
 
 FIELDS = (
     "key",
@@ -76,22 +80,61 @@ def load(out: Path, suite: str | None = None) -> tuple[list[Record], list[str]]:
 def in_reading_order(records: Iterable[Record]) -> list[Record]:
     """Return records by suite, task, protocol and model, wide bits before narrow ones, baselines before searches."""
     models = list(MODELS)
-    # DQSS closes each block: it is what the block is read for.
-    methods = [f"uniform-{name}" for name in (*QUANTIZERS, *RECONSTRUCTIONS)] + [
-        name for name in METHODS if name != "dqss"
-    ]
-
-    def rank(name: str, known: list[str]) -> tuple[int, str]:
-        return (known.index(name) if name in known else len(known), name)
 
     def place(record: Record) -> tuple[Any, ...]:
         bits = Bits.parse(record.bits)
         where = (record.suite, record.suite_version, record.task, record.protocol, record.mode)
-        method = (record.method == "dqss", rank(record.method, methods))
+        width = (-bits.weight, -bits.activation)
         seed = -1 if record.seed is None else record.seed
-        return (*where, rank(record.model, models), -bits.weight, -bits.activation, method, seed, record.key)
+        return (*where, _rank(record.model, models), *width, reading_place(record.method), seed, record.key)
 
     return sorted(records, key=place)
+
+
+def reading_place(method: str) -> tuple[int, int, str]:
+    """Sort methods as they are read: uniform ones, the best uniform pair, random, other rivals, variants of DQSS, DQSS.
+
+    Names that are in no table, of records from elsewhere, close their part in the order of the alphabet.
+
+    >>> sorted(["dqss", "tpe", "uniform-new", "dqss-softmax", "best-uniform", "uniform-kl"], key=reading_place)
+    ['uniform-kl', 'uniform-new', 'best-uniform', 'tpe', 'dqss-softmax', 'dqss']
+    """
+    searches = list(METHODS)
+    if method == METHOD:
+        # It is what a table is read for.
+        return 5, 0, method
+    if is_dqss(method):
+        return 4, *_rank(method, searches)
+    if method in (BAR, "random"):
+        return (1 if method == BAR else 2), 0, method
+    if method.startswith("uniform-"):
+        return 0, *_rank(method, [f"uniform-{name}" for name in (*QUANTIZERS, *RECONSTRUCTIONS)])
+    return 3, *_rank(method, searches)
+
+
+def is_dqss(method: str) -> bool:
+    """Return whether a method is DQSS or a variant of it, `dqss-...`."""
+    return method == METHOD or method.startswith(f"{METHOD}-")
+
+
+def _rank(name: str, known: list[str]) -> tuple[int, str]:
+    return (known.index(name) if name in known else len(known), name)
+
+
+def gap_to_full_precision(record: Record) -> float | None:
+    """Return the score less full precision's, below 0 where quantization lost something; None without either."""
+    if record.score is None or record.full_precision_score is None:
+        return None
+    return record.score - record.full_precision_score
+
+
+def share_closed(gain: float, gap_of_bar: float | None) -> float | None:
+    """Return the percent of the bar's gap to full precision that a gain closes; None where that gap is below CLOSEST.
+
+    >>> share_closed(1.5, -2.0), share_closed(-1.0, -2.0), share_closed(0.0625, -0.0625)
+    (75.0, -50.0, None)
+    """
+    return None if gap_of_bar is None or gap_of_bar > -CLOSEST else 100 * gain / -gap_of_bar
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -121,17 +164,22 @@ class Line:
     """One method of a comparison.
 
     Args:
+        label: the method's name, with a mark where several variants of it are compared.
         score: the mean over the seeds that ended well; None where none did.
         gain: score minus the best uniform strategy's; None where either is missing, and for best-uniform itself.
+        closed: percent of the best uniform strategy's gap to full precision that the gain closes; None without a gain,
+            or where that gap is below CLOSEST.
         seconds: mean search time.
         seeds: how many records are behind the means.
         status: the worst of its records': failed, skipped, ok.
         faults: status and reason of each record that did not end well.
     """
 
+    label: str
     method: str
     score: float | None
     gain: float | None
+    closed: float | None
     seconds: float | None
     seeds: int
     status: Status
@@ -174,13 +222,16 @@ def _label(record: Record, block: Sequence[Record]) -> str:
     return record.method if len(variants) == 1 else f"{record.method} ({_without_seed(record)[:6]})"
 
 
-def _line(method: str, records: Sequence[Record], bar: float | None) -> Line:
+def _line(label: str, records: Sequence[Record], bars: Sequence[Record]) -> Line:
     ended_well = [record for record in records if record.status == "ok"]
-    score = _mean(record.score for record in ended_well)
+    score, bar = _mean(record.score for record in ended_well), _mean(record.score for record in bars)
+    gain = None if score is None or bar is None or records[0].method == BAR else score - bar
     return Line(
-        method=method,
+        label=label,
+        method=records[0].method,
         score=score,
-        gain=None if score is None or bar is None or records[0].method == BAR else score - bar,
+        gain=gain,
+        closed=None if gain is None else share_closed(gain, _mean(map(gap_to_full_precision, bars))),
         seconds=_mean(record.search_seconds for record in ended_well),
         seeds=len(ended_well),
         status=min((record.status for record in records), key=("failed", "skipped", "ok").index),
@@ -204,11 +255,12 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
         block = list(group)
         ended_well = [record for record in block if record.status == "ok"]
         bars = [record for record in ended_well if record.method == BAR]
-        # With several variants of the bar none of them is the bar.
-        bar = _mean(record.score for record in bars) if len({_without_seed(record) for record in bars}) == 1 else None
+        if len({_without_seed(record) for record in bars}) > 1:
+            # With several variants of the bar none of them is the bar.
+            bars = []
         labels = {record.key: _label(record, block) for record in block}
         lines = tuple(
-            _line(label, [record for record in block if labels[record.key] == label], bar)
+            _line(label, [record for record in block if labels[record.key] == label], bars)
             for label in dict.fromkeys(labels.values())
         )
         metric = next((record.metric for record in block if record.metric is not None), None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.records import Record
+from benchmarks.results import gap_to_full_precision
 from dqss.strategy import FORMAT
 
 SCALARS = (
@@ -69,15 +70,15 @@ def _flat(name: str, value: Any) -> dict[str, str]:
 def metrics_of(record: Record) -> Iterator[tuple[str, float, int]]:
     """Yield name, value and step of each metric.
 
-    `gap_to_full_precision` is positive where quantization lost something; a curve's name begins with `curve/`, because
-    some carry the name of the scalar that they lead to.
+    `gap_to_full_precision` is, as on the board, the score less full precision's: below 0 where quantization lost
+    something. A curve's name begins with `curve/`, because some carry the name of the scalar that they lead to.
     """
     for name in SCALARS:
         value = getattr(record, name)
         if value is not None:
             yield name, float(value), 0
-    if record.score is not None and record.full_precision_score is not None:
-        yield "gap_to_full_precision", record.full_precision_score - record.score, 0
+    if (gap := gap_to_full_precision(record)) is not None:
+        yield "gap_to_full_precision", gap, 0
     for name, curve in record.curves.items():
         for step, point in enumerate(curve):
             yield allowed_name(f"curve/{name}"), point, step

@@ -76,6 +76,9 @@ GRACE_SECONDS = 5
 PATIENCE_SECONDS = 120
 """How long a finished run waits for a sign of progress; failures are noticed long before."""
 
+MAX_REASON = 600
+"""Characters of a message that are shown."""
+
 FINISHED = "finished"
 """The line that ends a run well; without it the run has been killed."""
 
@@ -453,7 +456,9 @@ def _exclusive(out: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return one line of at most 300 characters: of a failed request its cause, of a failed statement not its SQL.
+    """Return one line: of a failed request its cause, of a failed statement not its SQL, of a long text both ends.
+
+    What to do stands at the end of mlflow's longest messages.
 
     >>> _reason(OSError("GET failed (Caused by ReadTimeoutError('Pool(port=9): Read timed out.'))"))
     'Read timed out.'
@@ -461,7 +466,7 @@ def _reason(error: Exception) -> str:
     line = " ".join(without_password(str(error) or type(error).__name__).partition("[SQL:")[0].split())
     if cause := re.search(r"""\(Caused by \w+\(["'](?:\w+\(.*?\): )?(.*)["']\)\)$""", line):
         line = cause[1]
-    return line if len(line) <= 300 else f"{line[:297]}..."
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON // 2]} ... {line[-MAX_REASON // 2 :]}"
 
 
 def _chunks(entities: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
+from benchmarks.results import gap_to_full_precision, is_dqss, reading_place, share_closed
 from leaderboard.statistics import Gain, Verdict, gain_over, mean_gain, mean_score
 
 METHOD = "dqss"
 BASELINE = "best-uniform"
-
-CLOSEST = 0.1
-"""A share of a smaller distance, in the metric's unit of differences, would say nothing."""
 
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 """Only a complete row, every seed ok, has a gain and takes part in ranks."""
@@ -26,12 +25,12 @@ class Row:
 
     Args:
         records: all seeds, whatever their status.
-        seeds: how many the suite run asks for, as other cells of the method show.
+        seeds: how many it needs: all that any method has on this board, or the one run of a method without a seed.
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
         gain: over the best uniform pair; None where either is not complete.
         closed: percent of the distance from the best uniform pair to full precision that the gain covers; None without
-            a gain, or where that pair is less than CLOSEST below full precision.
+            a gain, or where that pair is hardly below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
     """
 
@@ -70,6 +69,21 @@ class Row:
         return _mean([record.forward_passes for record in self.ok])
 
     @property
+    def agreement(self) -> float | None:
+        """How often two seeds chose alike, in percent; None for fewer than two strategies.
+
+        It is the mean over layers, kinds (weight and activation) and pairs of seeds.
+        """
+        strategies = [record.strategy for record in self.ok if record.strategy]
+        alike = [
+            getattr(first[name], kind) == getattr(second[name], kind) if name in first and name in second else False
+            for first, second in combinations(strategies, 2)
+            for name in first.keys() | second.keys()
+            for kind in ("weight", "activation")
+        ]
+        return 100 * sum(alike) / len(alike) if alike else None
+
+    @property
     def pair(self) -> tuple[str, str] | None:
         """The (weight, activation) quantizers where every layer of every seed has the same ones."""
         choices = [choice for record in self.ok for choice in (record.strategy or {}).values()]
@@ -83,12 +97,14 @@ class Board:
 
     Args:
         full_precision: the lowest and highest score of the checkpoint among the records; they should be equal.
-        rows: complete ones first, best score first.
+        seeds: all that any method has here.
+        rows: complete ones first, best score first; then the others in reading order.
     """
 
     model: str
     bits: str
     full_precision: tuple[float, float] | None
+    seeds: tuple[int, ...]
     rows: tuple[Row, ...]
 
     def row(self, method: str) -> Row | None:
@@ -114,8 +130,9 @@ class Board:
 
     @property
     def rival(self) -> Row | None:
-        """The complete row with the best score on the test images among all methods but DQSS."""
-        return next((row for row in self.rows if row.method != METHOD and row.state == "complete"), None)
+        """The complete row with the best score on the test images among all methods but DQSS and its variants."""
+        rivals = (row for row in self.rows if not is_dqss(row.method))
+        return next((row for row in rivals if row.state == "complete"), None)
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,11 @@ class Headline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What may be ranked together: one suite, task, mode and protocol."""
+    """What may be ranked together: one suite, task, mode and protocol.
+
+    Args:
+        seeds: all that any board has.
+    """
 
     suite: str
     suite_version: int
@@ -187,12 +208,9 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 def _comparison(records: list[Record]) -> Comparison:
     models = tuple(sorted({record.model for record in records}, key=natural_order))
     widths = tuple(sorted({record.bits for record in records}, key=bits_order))
-    seeds: dict[str, set[int | None]] = {}
-    for record in records:
-        seeds.setdefault(record.method, set()).add(record.seed)
-    counts = {method: len(found) for method, found in seeds.items()}
+    methods = sorted({record.method for record in records})
     # The whole grid, so that a cell without any record is seen to be missing.
-    boards = tuple(_board(model, bits, records, counts) for bits in widths for model in models)
+    boards = tuple(_board(model, bits, records, methods) for bits in widths for model in models)
     first = records[0]
     return Comparison(
         suite=first.suite,
@@ -210,10 +228,13 @@ def _comparison(records: list[Record]) -> Comparison:
     )
 
 
-def _board(model: str, bits: str, records: list[Record], seeds: dict[str, int]) -> Board:
+def _board(model: str, bits: str, records: list[Record], methods: list[str]) -> Board:
     here = [record for record in records if (record.model, record.bits) == (model, bits)]
     measured = [record.full_precision_score for record in here if record.full_precision_score is not None]
-    groups = {method: tuple(record for record in here if record.method == method) for method in seeds}
+    groups = {method: tuple(record for record in here if record.method == method) for method in methods}
+    # More seeds for one board must not make the others look unfinished.
+    asked = tuple(sorted({record.seed for record in here if record.seed is not None}))
+    seeds = {method: _expected_seeds(group, asked) for method, group in groups.items()}
     states = {method: _state(group, seeds[method]) for method, group in groups.items()}
     means = {
         method: mean_score(ok)
@@ -232,27 +253,21 @@ def _board(model: str, bits: str, records: list[Record], seeds: dict[str, int]) 
             rank = "best" if method == leader or behind.value == 0 else "tied" if behind.verdict == "tie" else None
         score = means.get(method)
         gap = _gaps(group)
-        closed = None if gain is None or method == BASELINE else _closed(gain.value, _gaps(groups[BASELINE]))
+        closed = None if gain is None or method == BASELINE else share_closed(gain.value, _gaps(groups[BASELINE]))
         return Row(method, states[method], group, seeds[method], score, gap, gain, closed, rank)
 
     rows = sorted((row(method) for method in groups), key=_row_order)
-    return Board(model, bits, (min(measured), max(measured)) if measured else None, tuple(rows))
+    full_precision = (min(measured), max(measured)) if measured else None
+    return Board(model, bits, full_precision, asked, tuple(rows))
+
+
+def _expected_seeds(group: Sequence[Record], asked: Sequence[int]) -> int:
+    own = {record.seed for record in group}
+    return 1 if own <= {None} else len(own.union(asked))
 
 
 def _gaps(group: Sequence[Record]) -> float | None:
-    return _mean([_gap(record) for record in group])
-
-
-def _closed(gain: float, gap_of_bar: float | None) -> float | None:
-    if gap_of_bar is None or gap_of_bar > -CLOSEST:
-        return None
-    return 100 * gain / -gap_of_bar
-
-
-def _gap(record: Record) -> float | None:
-    if record.score is None or record.full_precision_score is None:
-        return None
-    return record.score - record.full_precision_score
+    return _mean([gap_to_full_precision(record) for record in group])
 
 
 def _state(group: Sequence[Record], seeds: int) -> State:
@@ -263,10 +278,10 @@ def _state(group: Sequence[Record], seeds: int) -> State:
     return "failed" if "failed" in statuses else "skipped" if statuses else "missing"
 
 
-def _row_order(row: Row) -> tuple[bool, float, str]:
+def _row_order(row: Row) -> tuple[bool, float, tuple[int, int, str]]:
     if row.state != "complete" or row.score is None:
-        return True, 0.0, row.method
-    return False, -row.score, row.method
+        return True, 0.0, reading_place(row.method)
+    return False, -row.score, reading_place(row.method)
 
 
 def _headline(bits: str, boards: list[Board]) -> Headline:

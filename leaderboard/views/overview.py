@@ -30,8 +30,13 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the first page."""
     sections = [_section(comparison) for comparison in content.comparisons]
     values = {"sections": sections, "loaded": content.loaded, "verdict_of": verdict_of, "findings": findings}
-    values["has_strategy"] = has_strategy
+    values |= {"has_strategy": has_strategy, "uneven_seeds": uneven_seeds}
     yield Page("index.html", "overview.html", values)
+
+
+def uneven_seeds(comparison: Comparison) -> bool:
+    """Return whether some boards have other seeds than others."""
+    return any(board.seeds not in ((), comparison.seeds) for board in comparison.boards)
 
 
 def findings(board: Board, unit: str) -> list[str]:

@@ -30,12 +30,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class LayerLine:
-    """One layer's row: a mark per candidate, and the signal to quantization noise of what was chosen."""
+    """One layer's row: a mark per candidate, alpha's entropy, and the SQNR of what was chosen."""
 
     name: str
     bits: str
     weights: tuple[Mark, ...]
     activations: tuple[Mark, ...]
+    weight_entropy: float | None
+    activation_entropy: float | None
     weight_sqnr_db: float | None
     activation_sqnr_db: float | None
 
@@ -79,6 +81,8 @@ def found_in(record: Record) -> Found:
                 bits=choice.bits,
                 weights=_marks(weights, choice.weight, fact.alpha_weight if fact else None),
                 activations=_marks(activations, choice.activation, fact.alpha_activation if fact else None),
+                weight_entropy=fact.entropy_weight if fact else None,
+                activation_entropy=fact.entropy_activation if fact else None,
                 weight_sqnr_db=fact.weight_sqnr_db if fact else None,
                 activation_sqnr_db=fact.activation_sqnr_db if fact else None,
             )

@@ -155,6 +155,40 @@ def test_a_narrow_terminal_gets_several_tables_and_no_cut_number(terminal, monke
     assert "…" not in text
 
 
+@pytest.mark.parametrize(("columns", "tables"), [("80", [3, 2]), ("100", [3, 2]), ("160", [5])])
+def test_five_bit_widths_fold_into_even_tables(terminal, monkeypatch, columns, tables):
+    monkeypatch.setenv("COLUMNS", columns)
+    names = ["uniform-percentile", "best-uniform", "coordinate-descent", "dqss"]
+    bits = ["W8A8", "W6A6", "W4A8", "W4A4", "W3A3"]
+    console.print_comparisons(compare([make_record(name, None, 90.0, bits=b) for name in names for b in bits]))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert [line.count("gain") for line in lines if line.lstrip().startswith("W")] == tables
+    assert max(len(line.rstrip()) for line in lines if "dqss's gain" not in line) <= int(columns)
+
+
+def test_a_file_gets_tables_of_a_hundred_columns_at_most(capsys):
+    bits = ["W8A8", "W6A6", "W4A8", "W4A4", "W3A3"]
+    console.print_comparisons(compare([make_record("coordinate-descent", None, 90.0, bits=b) for b in bits]))
+    assert max(len(line.rstrip()) for line in capsys.readouterr().out.splitlines()) <= 100
+
+
+def test_below_dqss_is_the_share_of_the_gap_closed_where_there_is_one(capsys):
+    records = [make_record("best-uniform", None, 92.14), make_record("dqss", 0, 92.64)]
+    records += [make_record("best-uniform", None, 93.1, bits="W8A8"), make_record("dqss", 0, 93.14, bits="W8A8")]
+    console.print_comparisons(compare(records))
+    lines = capsys.readouterr().out.splitlines()
+    below = next(i for i, line in enumerate(lines) if line.startswith("dqss ")) + 1
+    # At W4A4 half of the one point to 93.14; at W8A8 there is hardly a gap.
+    assert lines[below].split() == ["gap", "closed", "50", "%"]
+
+
+def test_a_method_that_the_first_bit_width_lacks_still_stands_above_dqss(capsys):
+    records = [make_record("dqss", 0, 91.0, bits=bits) for bits in ("W8A8", "W4A4")] + [make_record("tpe", 0, 90.0)]
+    console.print_comparisons(compare(records))
+    firsts = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:4] in ("tpe ", "dqss")]
+    assert firsts == ["tpe", "dqss"]
+
+
 def test_texts_in_a_table_are_shown_as_they_are(capsys):
     console.print_table(["name", "n>"], [["[red]x[/red] :smile:", "1"]])
     assert "[red]x[/red] :smile:" in capsys.readouterr().out

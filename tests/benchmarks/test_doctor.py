@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from benchmarks import checkpoints, datasets, doctor
 from benchmarks.datasets import DATASETS, EMBEDDED
@@ -182,12 +183,35 @@ def test_an_address_that_is_none_is_told(uri, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["sqlite:///{}/mlflow.db", "file://{}", "{}"])
-def test_a_store_in_a_folder_is_ok_where_it_can_be_written(form, tmp_path):
+def test_a_store_in_a_folder_is_ok_where_it_can_be_written(form, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     assert check_store(form.format(tmp_path), tmp_path).ok
     (tmp_path / "file").write_text("")
     check = check_store(form.format(tmp_path / "file"), tmp_path)
     assert not check.ok
     assert "unset MLFLOW_TRACKING_URI" in check.mend
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow's own
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "file:///x", "foo://bar", "uc:x", "databricks-uc", "sqlite:runs.db", "C:/runs"]
+)
+def test_a_store_that_mlflow_refuses_is_told_with_one_that_it_takes(uri, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(Exception, match=r"(?i)filesystem tracking|unsupported URI|Unity Catalog|Could not parse"):
+        MlflowClient(uri)
+    check = check_store(uri, tmp_path)
+    assert not check.ok
+    assert "sqlite:///FILE" in check.mend
+    assert "unset MLFLOW_TRACKING_URI" in check.mend
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile", "mysql+pymysql://me:secret@db/runs"])
+def test_other_stores_that_mlflow_knows_are_not_tried(uri, tmp_path):
+    check = check_store(uri, tmp_path)
+    assert check.ok
+    assert "not tried here" in check.found
+    assert "secret" not in check.found
 
 
 def test_a_data_base_server_is_not_tried_and_its_password_not_shown(tmp_path):

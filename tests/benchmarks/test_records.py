@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 
@@ -17,6 +18,7 @@ from benchmarks.records import (
     Outcomes,
     Record,
     contradiction,
+    entropy,
     iterate_records,
     key_of,
     read_record,
@@ -266,3 +268,11 @@ def test_a_record_is_written_as_json_that_other_programs_read(tmp_path):
     content = json.loads(write_record(tmp_path, whole_record()).read_text(encoding="utf-8"))
     assert content["strategy"] == {"layers.0": {"weight": "mse", "activation": "kl", "bits": "W4A4"}}
     assert content["score"] == 200 / 3
+
+
+@pytest.mark.parametrize(
+    ("shares", "nats"),
+    [([1.0, 0.0, 0.0], 0.0), ([0.25] * 4, 2 * math.log(2)), ([0.5, 0.25, 0.25], 1.5 * math.log(2)), (None, None)],
+)
+def test_entropy_is_that_worked_out_by_hand(shares, nats):
+    assert entropy(shares) == pytest.approx(nats)

@@ -43,7 +43,7 @@ def make_record(method, seed=None, score=None, *, status="ok", options=None, bit
 
 def lines_of(records):
     (comparison,) = compare(records)
-    return {line.method: line for line in comparison.lines}
+    return {line.label: line for line in comparison.lines}
 
 
 def test_json_has_the_names_that_scripts_rely_on_and_plain_values():
@@ -78,6 +78,16 @@ def test_the_gain_is_the_mean_over_seeds_minus_the_best_uniform_pair():
     assert lines["uniform-kl"].gain == 0.5
     assert lines["best-uniform"].gain is None
     assert compare(records)[0].full_precision == (93.0, 93.0)
+
+
+def test_the_share_closed_is_the_gain_over_the_gap_of_the_best_uniform_pair():
+    records = [make_record("best-uniform", None, 90.0), make_record("dqss", 0, 91.5), make_record("random", 0, 87.0)]
+    lines = lines_of(records)
+    # Full precision is 93.
+    assert (lines["dqss"].closed, lines["random"].closed, lines["best-uniform"].closed) == (50.0, -100.0, None)
+    nothing_to_close = [make_record("best-uniform", None, 92.95), make_record("dqss", 0, 93.0)]
+    assert lines_of(nothing_to_close)["dqss"].closed is None
+    assert lines_of([make_record("dqss", 0, 91.5)])["dqss"].closed is None
 
 
 def test_a_loss_is_a_negative_gain():
@@ -133,7 +143,8 @@ def test_comparisons_never_cross_bits_protocols_or_suites():
 
 
 def test_reading_order_has_wide_bits_first_and_dqss_last_whatever_the_input_order():
-    names = ["uniform-minmax", "uniform-kl", "best-uniform", "random", "tpe", "dqss"]
+    names = ["uniform-minmax", "uniform-kl", "uniform-adaround-x", "uniform-zz", "best-uniform", "random"]
+    names += ["a-search-from-elsewhere", "no-search", "dqss-a-variant", "dqss-other", "dqss"]
     wanted = [(bits, name) for bits in ("W8A8", "W4A8", "W4A4") for name in names]
     records = [make_record(name, None, 90.0, bits=bits) for bits, name in reversed(wanted)]
     assert [(record.bits, record.method) for record in in_reading_order(records)] == wanted

@@ -55,3 +55,8 @@ def test_parameters_hold_the_whole_definition() -> None:
     assert parameters["task.version"] == "2"
     assert parameters["protocol"] == "academic"
     assert parameters["protocol.first_last_bits"] == "8"
+
+
+def test_the_gap_to_full_precision_has_the_sign_that_it_has_on_the_board() -> None:
+    record = RECORD.model_copy(update={"score": 90.5, "full_precision_score": 92.25})
+    assert ("gap_to_full_precision", -1.75, 0) in list(metrics_of(record))

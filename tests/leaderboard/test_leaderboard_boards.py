@@ -70,12 +70,46 @@ def test_a_seed_without_a_result_keeps_the_whole_method_from_winning(record, sta
     assert board.rows[0].rank == "best"
 
 
-def test_a_seed_that_only_other_cells_have_is_missing(record):
+def test_more_seeds_on_one_board_leave_the_others_complete(record):
     records = [record("best-uniform", FAIR, bits=bits) for bits in ("W4A4", "W8A8")]
     records += [record("dqss", GOOD, seed=0, bits=bits) for bits in ("W4A4", "W8A8")]
-    records += [record("dqss", GOOD, seed=1, bits="W8A8")]
-    assert board_of(records, bits="W4A4").row("dqss").state == "incomplete"
-    assert board_of(records, bits="W8A8").row("dqss").state == "complete"
+    records += [record("dqss", GOOD, seed=seed, bits="W8A8") for seed in (1, 2)]
+    few, many = board_of(records, bits="W4A4"), board_of(records, bits="W8A8")
+    assert (few.seeds, many.seeds) == ((0,), (0, 1, 2))
+    assert few.row("dqss").rank == many.row("dqss").rank == "best"
+    assert few.gain.value == many.gain.value == 10.0
+
+
+def test_a_seed_that_only_other_methods_of_the_board_have_is_missing(record):
+    records = [record("best-uniform", FAIR), record("dqss", GOOD, seed=0), record("tpe", FAIR, bits="W8A8", seed=0)]
+    board = board_of([*records, record("random", POOR, seed=0), record("random", POOR, seed=1)])
+    states = {row.method: (row.state, row.seeds) for row in board.rows if row.method != "tpe"}
+    assert states == {"dqss": ("incomplete", 2), "random": ("complete", 2), "best-uniform": ("complete", 1)}
+    assert board.row("tpe").state == "missing"
+
+
+def test_agreement_over_seeds_is_the_mean_over_layers_kinds_and_pairs(record):
+    strategies = [
+        {"a": ("mse", "kl"), "b": ("mse", "kl")},
+        {"a": ("mse", "kl"), "b": ("kl", "kl")},
+        {"a": ("mse", "mse"), "b": ("kl", "mse")},
+    ]
+    records = [record("dqss", GOOD, seed=seed, strategy=strategy) for seed, strategy in enumerate(strategies)]
+    # Of four choices a pair of seeds has 3 (0 and 1), 1 (0 and 2) and 2 (1 and 2) in common: 6 of 12.
+    assert board_of(records).row("dqss").agreement == 50.0
+    assert board_of(records[:2]).row("dqss").agreement == 75.0
+    assert board_of(records[:1]).row("dqss").agreement is None
+
+
+def test_rows_that_are_not_complete_are_in_reading_order_whatever_their_names(record):
+    names = ["uniform-minmax", "uniform-adaround", "best-uniform", "random", "a-new-one", "tpe", "dqss-new", "dqss"]
+    board = board_of([record(name, None, status="failed", reason="no") for name in reversed(names)])
+    assert [row.method for row in board.rows] == names
+
+
+def test_a_variant_of_dqss_is_no_rival_of_it(record):
+    records = [record("best-uniform", FAIR), record("dqss-softmax", GOOD, seed=0), record("dqss", GOOD, seed=0)]
+    assert board_of(records).rival.method == "best-uniform"
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped", None])
