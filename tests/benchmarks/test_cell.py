@@ -137,7 +137,7 @@ def test_facts_of_the_layers_follow_the_strategy(records):
                 (facts.alpha_activation, facts.entropy_activation),
             ):
                 assert nats == pytest.approx(torch.special.entr(torch.tensor(alpha)).sum().item(), abs=1e-6)
-    assert set(records["dqss", "W4A4"].curves) == {"loss", "entropy"}
+    assert set(records["dqss", "W4A4"].curves) == {"loss", "entropy", "refined"}
 
 
 def test_more_bits_take_more_room_and_work(records):
