@@ -136,7 +136,13 @@ def test_facts_of_the_layers_follow_the_strategy(records):
         searched = record.method == "dqss"
         assert all((facts.alpha_weight is not None) == searched for facts in record.layers.values())
         assert (record.relaxed_loss is not None) == searched
-    assert set(records["dqss", "W4A4"].curves) == {"loss", "entropy"}
+        for facts in record.layers.values() if searched else ():
+            for alpha, nats in (
+                (facts.alpha_weight, facts.entropy_weight),
+                (facts.alpha_activation, facts.entropy_activation),
+            ):
+                assert nats == pytest.approx(torch.special.entr(torch.tensor(alpha)).sum().item(), abs=1e-6)
+    assert set(records["dqss", "W4A4"].curves) == {"loss", "entropy", "refined"}
 
 
 def test_more_bits_take_more_room_and_work(records):

@@ -80,6 +80,7 @@ def make_record(
                     activation_sqnr_db=None,
                     alpha_weight=None if alpha is None else list(alpha),
                     alpha_activation=None if alpha is None else list(alpha),
+                    entropy_weight=None if alpha is None else 0.5625,
                 )
                 for name in strategy
             }

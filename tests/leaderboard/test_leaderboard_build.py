@@ -103,6 +103,17 @@ def test_dqss_that_failed_wins_nothing_and_says_why(tmp_path, cell):
     assert "Not judged, not complete: resnet8" in words
 
 
+def test_seeds_that_not_every_board_has_are_said_to_be_so(tmp_path, cell):
+    for bits, seeds in (("W4A4", (0, 1)), ("W8A8", (0,))):
+        cell("best-uniform", FAIR, bits=bits)
+        for seed in seeds:
+            cell("dqss", GOOD, bits=bits, seed=seed)
+    words = Reader(build_site(tmp_path, tmp_path / "site")).words()
+    assert "seeds 0 and 1, not all of them on every board." in words
+    assert "n = 100 test images, seed 0. Best score first." in words
+    assert "incomplete:" not in words
+
+
 def test_hostile_words_are_text_on_every_page_and_never_leave_the_site(results):
     pages = site_of(results)
     assert {path.parent.name for path in pages.values()} == {"site", "strategies"}
@@ -157,7 +168,8 @@ def test_the_strategy_page_marks_what_was_chosen_and_how_sure_alpha_is(results):
     one_seed += ["heat heat-2 chosen", "heat heat-8", "heat heat-2", "heat heat-8 chosen"]
     assert cells == one_seed * 2
     assert "All runs chose the same pair in 2 of 2 layers" in Reader(path).words()
-    assert "17.2" in Reader(path).words()
+    assert "seeds agree on 100 % of choices" in Reader(path).words()
+    assert Reader(path).words().count("0.56 17.2") == 4
 
 
 def test_the_discretization_gap_is_what_rounding_alpha_costs_not_what_the_search_mended(results, cell):
