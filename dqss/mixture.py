@@ -65,9 +65,11 @@ class ActivationMixture(nn.Module):
         """Return the mixture, of the shape and type of `x`.
 
         Args:
-            x: any shape, of a floating type.
+            x: any shape, of a floating type; of halves it is worked out in float32, as `fake_quantize` does.
             mixing: (N,), the mixing weights.
         """
+        if x.dtype in (torch.float16, torch.bfloat16):
+            return self(x.float(), mixing).to(x.dtype)  # type: ignore[no-any-return]
         kind = (x.dtype, x.device)
         if kind not in self.tables:
             self.tables[kind] = tables_of(self.qparams, *kind)
@@ -150,7 +152,6 @@ def tables_of(qparams: Sequence[Qparams], dtype: torch.dtype, device: torch.devi
     floor = torch.full_like(boundaries[:1], -torch.inf)
     probes = torch.cat([boundaries[:1].nextafter(floor), boundaries])
     columns = [_values_and_slopes(probes, q) for q in qparams]
-    boundaries = boundaries.to(_computed_in(dtype))
     cells, halvings = _best_cells(boundaries)
     # Beyond the last bucket the sign of infinity - infinity decides, then that of NaN - infinity; either may be set.
     spare = 2**halvings - 1
@@ -193,10 +194,7 @@ def boundaries_of(qparams: Qparams, dtype: torch.dtype = torch.float32) -> Tenso
     steps = (codes - qparams.zero_point[0]).to(dtype)
     scale = qparams.scale[0].to(dtype)
     inverse = 1 / scale
-    largest = torch.finfo(dtype).max
-    # In bfloat16 scale, its inverse and the product each may be off by half a step of the 256th code.
-    low = ((steps - 3) * scale).clamp(-largest, largest)
-    high = ((steps + 2) * scale).clamp(-largest, largest)
+    low, high = (steps - 1) * scale, steps * scale
     while True:
         middle = low + (high - low) / 2
         # The gap shrinks to neighbouring floats; then the middle is one of the two.
@@ -212,10 +210,6 @@ def _values_and_slopes(probes: Tensor, qparams: Qparams) -> tuple[Tensor, Tensor
         values = fake_quantize(x, qparams)
         (slopes,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), slopes
-
-
-def _computed_in(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 class _Mixture(torch.autograd.Function):

@@ -53,6 +53,7 @@ def with_function_layers(model: fx.GraphModule) -> fx.GraphModule:
     `block.weight`, `block.kernel_conv2d` for `block.kernel`. Calls that agree in all share one.
     """
     made: dict[str, str] = {}
+    moved: set[fx.Node] = set()
     for node in list(model.graph.nodes):
         if node.op != "call_function" or node.target not in FUNCTIONS:
             continue
@@ -70,8 +71,13 @@ def with_function_layers(model: fx.GraphModule) -> fx.GraphModule:
         with model.graph.inserting_before(node):
             call = model.graph.call_module(made[key], (given["input"],))
         node.replace_all_uses_with(call)
+        moved.update(_nodes([given["weight"], given.get("bias")]))
         model.graph.erase_node(node)
-    model.graph.eliminate_dead_code()
+    # Not the graph's own elimination of dead code, which drops changes in place whose result nobody reads.
+    for node in reversed(model.graph.nodes):
+        if node in moved and not node.users:
+            moved.update(node.all_input_nodes)
+            model.graph.erase_node(node)
     # A new graph module takes only what the graph uses, not the parameters that have moved.
     return fx.GraphModule(model, model.graph, type(model).__name__)
 

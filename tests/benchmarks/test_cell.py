@@ -214,7 +214,7 @@ def test_its_stages_are_told(small, cells):
     stages = []
     run_cell(cells["dqss", "W4A4"], Context(ALONE), lambda *stage: stages.append(stage))
     names = list(dict.fromkeys(name for name, _, _ in stages))
-    assert names == ["full-precision evaluation", "calibration", "search", "evaluation"]
+    assert names == ["full-precision evaluation", "calibration", "search", "refinement", "evaluation"]
     for name in names:
         last = [stage for stage in stages if stage[0] == name][-1]
         assert last[1] == last[2] > 0

@@ -96,6 +96,6 @@ def test_two_processes_share_the_cells_and_find_what_one_finds(small_suite, tmp_
     # The first process alone speaks: of its own five cells as they end, and of all in the table.
     assert len(re.findall(r"^\[", ended.stdout, re.MULTILINE)) == 5
     assert ended.stdout.count("9 cells") == 1
-    assert ended.stdout.count("full precision") == 1
+    assert len(re.findall(r"^full precision", ended.stdout, re.MULTILINE)) == 1
 
     assert small_suite.tracked_keys(out) == sorted(found)

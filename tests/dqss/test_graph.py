@@ -280,3 +280,21 @@ def test_of_several_outputs_the_first_counts():
 def test_an_output_that_is_no_tensor_is_an_error():
     with pytest.raises(ValueError, match=r"its output is a dict\. Wrap it so that it returns a tensor"):
         call(module(lambda self, x: {"logits": x}), torch.zeros(1))
+
+
+class ChangesInPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(x)
+        x.add_(self.one(x))
+        return self.two(x)
+
+
+def test_a_change_in_place_whose_result_nobody_reads_stays():
+    model, x = ChangesInPlace().eval(), torch.randn(4, 3)
+    prepared = prepare(model, PROTOCOLS["all-layers"], Bits(4, 4))
+    assert torch.allclose(prepared.model(x), model(x))
+    assert list(prepared.layers) == ["one", "two"]

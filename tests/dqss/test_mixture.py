@@ -90,7 +90,7 @@ def test_the_output_and_its_gradient_lie_in_memory_as_those_of_the_sum(strided):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_an_input_of_another_type_is_rounded_in_that_type(dtype, bits):
+def test_an_input_of_another_type_is_rounded_as_fake_quantization_rounds_it(dtype, bits):
     qparams = grids(bits, symmetric=False, count=8)
     x = around_boundaries(qparams, dtype).requires_grad_()
     mixing = mixing_of(8).requires_grad_()
@@ -99,9 +99,10 @@ def test_an_input_of_another_type_is_rounded_in_that_type(dtype, bits):
     to_x, to_mixing = torch.autograd.grad(output, (x, mixing), upstream)
     assert (output.dtype, to_x.dtype, to_mixing.dtype) == (dtype, dtype, torch.float32)
 
-    # The candidates round in the input's type; their sum is worked out in double.
-    columns = [fake_quantize(x, q) for q in qparams]
-    slopes = [torch.autograd.grad(column.sum(), x)[0].double() for column in columns]
+    # Halves in float32; the candidates' sum is worked out in double.
+    wide = x.detach().to(torch.promote_types(dtype, torch.float32)).requires_grad_()
+    columns = [fake_quantize(wide, q) for q in qparams]
+    slopes = [torch.autograd.grad(column.sum(), wide)[0].double() for column in columns]
     weights = mixing.detach().double()
     values = torch.stack(columns, dim=-1).detach().double()
     tolerance = {"rtol": 2 * torch.finfo(dtype).eps + 1e-15, "atol": 1e-6}

@@ -51,6 +51,7 @@ def test_a_scheme_refuses_an_unknown_granularity_and_a_symmetry_that_is_no_truth
 def test_the_shipped_protocols_are_those_of_the_documentation():
     weight = Scheme(symmetric=True, granularity="per-tensor")
     activation = Scheme(symmetric=False, granularity="per-tensor")
-    assert set(PROTOCOLS) == {"all-layers", "academic"}
+    assert set(PROTOCOLS) == {"all-layers", "academic", "per-channel"}
     assert PROTOCOLS["all-layers"] == Protocol(None, weight, activation)
     assert PROTOCOLS["academic"] == Protocol(8, weight, activation)
+    assert PROTOCOLS["per-channel"] == Protocol(None, Scheme(symmetric=True, granularity="per-channel"), activation)
