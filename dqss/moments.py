@@ -14,7 +14,7 @@ from dqss.inputs import Batch, call, layer_input
 
 # Of a network for images of any size, so that memory stays bounded: inputs of further sizes are left out of the mean.
 MOST_SIZES = 16
-# Patches per layer. Of resnet20's, more change the loss of what is rounded on them by less than the seed of a search.
+# Patches per layer, so that the cost does not grow with the calibration set.
 PATCHES = 2**15
 
 

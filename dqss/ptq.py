@@ -22,7 +22,8 @@ from dqss.spec import PROTOCOLS, Bits, Protocol
 from dqss.strategy import Strategy
 from dqss.weights import QuantizedWeight, WeightCandidate, quantized_weight, reconstruct
 
-RANGES = ("minmax", "percentile", "mse", "kl")
+RANGES = ("minmax", "percentile", "percentile-99.99", "mse", "lp", "kl", "aciq-laplace", "histogram")
+"""The candidates of suites/classification.yaml."""
 
 
 @dataclass(frozen=True)
