@@ -72,7 +72,7 @@ class Subject:
         """Load, evaluate and calibrate a cell's model."""
         task = TASKS.create(cell.task)
         checkpoint = find_checkpoint(cell.model, cell.task)
-        network = load_model(cell.model, task, checkpoint).to(device)
+        network = load_model(cell.model, task, checkpoint).to(device, memory_format=torch.channels_last)
         task.take_reference(network, _renamed(report, "full-precision outputs"))
         full_precision = task.evaluate(network, Split.TEST, _renamed(report, "full-precision evaluation"))
         prepared = prepare(network, cell.protocol_definition, Bits.parse(cell.bits))

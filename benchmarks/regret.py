@@ -40,16 +40,9 @@ class TabledProblem(SearchProblem):
 
     losses: numpy.ndarray[Any, numpy.dtype[numpy.float32]] = field(kw_only=True)
 
-    def loss(self, picks: Picks, bound: float = math.inf) -> float:
-        strategy = position_of(picks, self)
-        images = sum(len(target) for target in self.calibration.targets)
-        total = 0.0
-        for batch, target in enumerate(self.calibration.targets):
-            self.cost.forward_passes += len(target)
-            total += float(self.losses[batch, strategy]) * len(target) / images
-            if total > bound:
-                break
-        return total
+    def strategy_loss(self, picks: Picks, position: int) -> float:
+        self.cost.forward_passes += len(self.calibration.targets[position])
+        return float(self.losses[position, position_of(picks, self)])
 
 
 @dataclass(frozen=True)

@@ -84,32 +84,39 @@ class SearchProblem:
         self.cost.forward_passes += len(output) * (3 if output.requires_grad else 1)
         return self.output_loss(output, self.calibration.targets[position])
 
-    def current_loss(self, bound: float = math.inf) -> float:
-        """Return the loss over the whole calibration set under what `model` runs now.
-
-        Args:
-            bound: no batch has a loss below 0, so once the batches seen say that the loss is above this, the others are
-                not run and a value above `bound`, at most the loss, is returned. It saves most of the passes of a poor
-                strategy and leaves every comparison with `bound` as it is.
-        """
-        images = sum(len(target) for target in self.calibration.targets)
-        total = 0.0
+    def current_loss(self) -> float:
+        """Return the loss over the whole calibration set under what `model` runs now."""
         with torch.no_grad():
-            for position, target in enumerate(self.calibration.targets):
-                total += self.batch_loss(position).item() * len(target) / images
-                if total > bound:
-                    break
-        return total
+            losses = [self.batch_loss(i).item() * len(t) for i, t in enumerate(self.calibration.targets)]
+        return sum(losses) / sum(len(t) for t in self.calibration.targets)
 
     def choose(self, picks: Picks) -> None:
         """Let `model` run a discrete strategy from now on."""
         for layer, (weight, activation) in zip(self.layers.values(), picks, strict=True):
             layer.choose(weight, activation)
 
-    def loss(self, picks: Picks, bound: float = math.inf) -> float:
-        """Return the calibration loss of a discrete strategy; `bound` is as for `current_loss`."""
+    def strategy_loss(self, picks: Picks, position: int) -> float:
+        """Return the loss of one calibration batch under a discrete strategy."""
         self.choose(picks)
-        return self.current_loss(bound)
+        with torch.no_grad():
+            return self.batch_loss(position).item()
+
+    def loss(self, picks: Picks, bound: float = math.inf) -> float:
+        """Return the calibration loss of a discrete strategy.
+
+        Args:
+            picks: the strategy.
+            bound: no batch has a loss below 0, so once the batches seen say that the loss is above this, the others are
+                not run and a value above `bound`, at most the loss, is returned. It saves most of the passes of a poor
+                strategy and leaves every comparison with `bound` as it is.
+        """
+        images = sum(len(target) for target in self.calibration.targets)
+        total = 0.0
+        for position, target in enumerate(self.calibration.targets):
+            total += self.strategy_loss(picks, position) * len(target) / images
+            if total > bound:
+                break
+        return total
 
     def uniform(self, weight: int, activation: int) -> Picks:
         """Return the same pair of candidates for every layer."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import product
 
 from dqss.search.base import Found, Report, Search, SearchProblem
+from dqss.search.race import race
 
 
 @dataclass(frozen=True)
 class BestUniform(Search):
-    """Every pair is tried on the calibration set, until it is known to be above the best so far."""
+    """Every pair is tried on the calibration set, until it is known to be above the best."""
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
         losses = pair_losses(problem, report)
@@ -22,13 +22,7 @@ class BestUniform(Search):
 def pair_losses(problem: SearchProblem, report: Report) -> dict[tuple[int, int], float]:
     """Return the calibration loss of every pair of candidates (weight, activation) as a uniform strategy.
 
-    That of the best is exact; of a pair known to be above the best before it, a value between that and its loss.
+    That of the best is exact, of another a value between that and its loss.
     """
     pairs = list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
-    losses: dict[tuple[int, int], float] = {}
-    best = math.inf
-    for done, pair in enumerate(pairs, start=1):
-        losses[pair] = problem.loss(problem.uniform(*pair), best)
-        best = min(best, losses[pair])
-        report("search", done, len(pairs))
-    return losses
+    return dict(zip(pairs, race(problem, [problem.uniform(*pair) for pair in pairs], report), strict=True))

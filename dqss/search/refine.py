@@ -119,9 +119,7 @@ def slopes_at(problem: SearchProblem, picks: Picks, positions: list[int]) -> tup
 
 def batch_losses(problem: SearchProblem, picks: Picks, positions: range | list[int]) -> dict[int, float]:
     """Return batch -> its loss under a discrete strategy."""
-    problem.choose(picks)
-    with torch.no_grad():
-        return {position: problem.batch_loss(position).item() for position in positions}
+    return {position: problem.strategy_loss(picks, position) for position in positions}
 
 
 def mean_of(problem: SearchProblem, losses: dict[int, float]) -> float:
