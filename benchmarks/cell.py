@@ -51,6 +51,8 @@ class Subject:
 
     Args:
         prepared: at some bits; `problem` brings it to the cell's.
+        calibration_seconds: of the one pass over the calibration set.
+        grids_seconds: of working out the candidates of the latest problem.
         problems: (bits, candidates) -> the search problem, shared by the methods of those bits.
         reconstruction_seconds: (bits, name) -> what making the candidates took, of which cells share the weights.
         scores: strategy as JSON -> test scores. The same strategy is the same model, so it is evaluated once.
@@ -64,6 +66,7 @@ class Subject:
     full_precision_score: float
     image: Tensor
     problems: dict[tuple[Any, ...], SearchProblem] = field(default_factory=dict)
+    grids_seconds: float = 0.0
     reconstruction_seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     scores: dict[str, tuple[Scores, float]] = field(default_factory=dict)
 
@@ -105,9 +108,8 @@ class Subject:
         """Return the search problem of the cell, fresh for one search."""
         key = (cell.bits, cell.weight_quantizers, cell.activation_quantizers)
         if key not in self.problems:
-            # Only the latest bits are kept: cells come ordered by them.
-            self.problems = {
-                key: pose(
+            with Meter() as meter:
+                posed = pose(
                     self.prepared.at(Bits.parse(cell.bits)),
                     self.calibration,
                     self.batches,
@@ -115,7 +117,8 @@ class Subject:
                     {name: activation_candidate(name) for name in cell.activation_quantizers},
                     self.task.output_loss,
                 )
-            }
+            # Only the latest bits are kept: cells come ordered by them.
+            self.problems, self.grids_seconds = {key: posed}, meter.seconds
         return self.problems[key].fresh(cell.seed or 0)
 
     def evaluate(self, problem: SearchProblem, strategy: Strategy, report: Report) -> tuple[Scores, float]:
@@ -172,7 +175,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         discretized_loss=found.discretized_loss,
         search_seconds=meter.seconds + (reconstructed.seconds or 0),
         reconstruction_seconds=reconstructed.seconds,
-        calibration_seconds=subject.calibration_seconds,
+        calibration_seconds=subject.calibration_seconds + subject.grids_seconds,
         evaluation_seconds=evaluation_seconds,
         forward_passes=problem.cost.forward_passes + reconstructed.images,
         peak_memory_mb=meter.peak_memory_mb,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "data" / "losses"
 SHIPPED = FOLDER / "resnet8-W4A4.json"
+MOST_STRATEGIES = 5_000_000
 AGAIN = "Make it again with `python -m benchmarks.loss_table`."
 
 
@@ -169,12 +170,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.tasks import TASKS
     from benchmarks.tasks.base import Split
     from dqss.quantizers import QUANTIZERS
-    from dqss.search.exhaustive import batch_losses
+    from dqss.search.exhaustive import batch_losses, strategies
 
     weight, activation = args.weight.split(","), args.activation.split(",")
-    problem, checkpoint = posed(
-        args.task, args.model, args.bits, args.protocol, weight, activation, args.images, args.batch
-    )
+    if args.images < 1 or args.batch < 1:
+        parser.error(f"--images {args.images} --batch {args.batch} is not allowed. Give at least 1 of each.")
+    try:
+        problem, checkpoint = posed(
+            args.task, args.model, args.bits, args.protocol, weight, activation, args.images, args.batch
+        )
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error))
+    known = sum(len(target) for target in problem.calibration.targets)
+    if known < args.images:
+        parser.error(f"--images {args.images} is not allowed. The calibration set has {known}.")
+    if strategies(problem) > MOST_STRATEGIES:
+        parser.error(
+            f"{strategies(problem):,} strategies are too many, above {MOST_STRATEGIES:,}. Name fewer candidates."
+        )
     started = time.process_time()
     losses = batch_losses(problem, _percents()).float().numpy()
     seconds = time.process_time() - started

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from dqss.spec import COMMON_PROTOCOL
+
 if TYPE_CHECKING:
     from benchmarks.records import Record
     from benchmarks.suite import Cell
@@ -44,13 +46,17 @@ def duration(seconds: float) -> str:
 def cell_name(cell: Cell | Record) -> str:
     """Return what tells a cell from the others of its suite."""
     seed = "" if cell.seed is None else f" seed {cell.seed}"
-    return f"{cell.model} {cell.bits} {cell.method}{seed}"
+    return f"{cell.model} {cell.bits} {cell.method}{seed}{_protocol(cell)}"
+
+
+def _protocol(cell: Cell | Record) -> str:
+    return "" if cell.protocol == COMMON_PROTOCOL else f" ({cell.protocol})"
 
 
 def describe(record: Record) -> str:
     """Return a finished cell on one line: its name, then its score and search time, or why there is none."""
     name = f"{record.model:<18} {record.bits}  {record.method:<18} "
-    name += f"{'' if record.seed is None else f'seed {record.seed}':<8}"
+    name += f"{'' if record.seed is None else f'seed {record.seed}':<8}{_protocol(record)}"
     if record.status != "ok":
         return f"{name} {record.status}: {one_line(record.reason or 'no reason recorded')}"
     score = "-" if record.score is None else f"{record.score:.2f}"

@@ -127,7 +127,7 @@ class Record(_Part):
         bops: bit operations (multiply-accumulates x weight bits x activation bits) for one image.
         strategy: layer name -> choice.
         layers: layer name -> facts, in the network's order.
-        curves: name -> one value per search step.
+        curves: name -> one value per search step; as in dqss.search.base.Found.
         ids: split name -> ids in the source data set, in their order; `first-last` where that is all of them in a row.
         processes: how many worked on the suite run.
     """

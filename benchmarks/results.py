@@ -45,6 +45,7 @@ FIELDS = (
     "relaxed_loss",
     "discretized_loss",
     "calibration_seconds",
+    "reconstruction_seconds",
     "search_seconds",
     "evaluation_seconds",
     "forward_passes",

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.records import Record
 from benchmarks.results import gap_to_full_precision
+from dqss.spec import COMMON_PROTOCOL
 from dqss.strategy import FORMAT
 
 SCALARS = (
@@ -19,6 +20,7 @@ SCALARS = (
     "discretized_loss",
     "search_seconds",
     "calibration_seconds",
+    "reconstruction_seconds",
     "evaluation_seconds",
     "forward_passes",
     "peak_memory_mb",
@@ -39,7 +41,8 @@ def allowed_name(name: str) -> str:
 def run_name(record: Record) -> str:
     """Return the name of the record's run, for example `resnet8 W4A4 dqss seed 0`."""
     seed = [] if record.seed is None else [f"seed {record.seed}"]
-    return " ".join([record.model, record.bits, record.method, *seed])
+    protocol = [] if record.protocol == COMMON_PROTOCOL else [record.protocol]
+    return " ".join([record.model, record.bits, record.method, *seed, *protocol])
 
 
 def tags_of(record: Record) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random as Generator
 from typing import TYPE_CHECKING
 
+from dqss.candidates import with_version
 from dqss.search.base import Found, Picks, Report, Search, SearchProblem
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def fingerprint(problem: SearchProblem) -> str:
         "optuna": optuna.__version__,
         "seed": problem.seed,
         "layers": list(problem.layers),
-        "weight": [repr(quantizer) for quantizer in problem.weight_quantizers.values()],
-        "activation": [repr(quantizer) for quantizer in problem.activation_quantizers.values()],
+        "weight": [(with_version(name), repr(made)) for name, made in problem.weight_quantizers.items()],
+        "activation": [(with_version(name), repr(made)) for name, made in problem.activation_quantizers.items()],
         "bits": str(problem.prepared.bits),
         "protocol": asdict(problem.prepared.protocol),
         "loss": problem.output_loss.__name__,

@@ -22,7 +22,7 @@ from dqss.spec import PROTOCOLS, Bits, Protocol
 from dqss.strategy import Strategy
 from dqss.weights import QuantizedWeight, WeightCandidate, quantized_weight, reconstruct
 
-RANGES = ("minmax", "percentile", "percentile-99.99", "mse", "lp", "kl", "aciq-laplace", "histogram")
+RANGES = ("minmax", "percentile", "percentile-99.99", "mse", "lp", "kl", "kl-tight", "aciq-laplace")
 """The candidates of suites/classification.yaml."""
 
 
@@ -70,7 +70,8 @@ def quantize_ptq(
         calibration_batches: model inputs without labels, on the model's device; per batch a tensor, a sequence of the
             positional inputs, or a mapping of the inputs by name. They are read once and kept.
         bits: for example "W4A8".
-        search: a name of `dqss-bench list searches`, or a Search with options of its own.
+        search: a name in `dqss.search.SEARCHES`, or a Search with options of its own; `uniform` takes the first weight
+            quantizer and the best activation quantizer with it.
         seed: of the search; the same inputs with the same seed give the same result.
         protocol: a name of PROTOCOLS, or a Protocol.
         weight_quantizers: names of `dqss-bench list quantizers`, the candidates for weights; each also with `+bias`.

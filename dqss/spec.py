@@ -113,6 +113,9 @@ class Protocol:
             )
 
 
+COMMON_PROTOCOL = "all-layers"
+"""The one that goes without saying."""
+
 PROTOCOLS = {
     "all-layers": Protocol(),
     "academic": Protocol(first_last_bits=8),

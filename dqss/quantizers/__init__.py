@@ -23,6 +23,7 @@ QUANTIZERS: Registry[Quantizer] = Registry(
         "easyquant": Entry("dqss.quantizers.easyquant:EasyQuant"),
         "histogram": Entry("dqss.quantizers.histogram:Histogram"),
         "kl": Entry("dqss.quantizers.kl:Kl", version=2),
+        "kl-tight": Entry("dqss.quantizers.kl:Kl", options={"narrowest": 0.0}),
         "aciq-gauss": Entry("dqss.quantizers.aciq:Aciq", options={"distribution": "gauss"}),
         "aciq-laplace": Entry("dqss.quantizers.aciq:Aciq", options={"distribution": "laplace"}),
     },

@@ -3,7 +3,9 @@
 Migacz, "8-bit Inference with TensorRT" (GTC 2017). As in NVIDIA's pytorch-quantization toolkit the first bin, which
 holds the exact zeros of a ReLU, takes its neighbour's count: zero is on every grid and must not decide the range; and
 the search begins at a sixteenth of the largest magnitude (there bin 128 of 2048) whatever the bits. Below it a few
-bins hold a few levels, nothing is lost among them, and the divergence may be least where nearly all is clipped.
+bins hold a few levels, nothing is lost among them, and the divergence may be least where nearly all is clipped. But
+weights with few outliers, as those of depthwise layers after folding, need such a range: in Migacz's own words the
+search begins at as many bins as there are levels, and `kl-tight` does so at any bits.
 """
 
 from __future__ import annotations
@@ -20,36 +22,47 @@ if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
     from dqss.spec import QuantSpec
 
-NARROWEST = 1 / 16
-
 
 @dataclass(frozen=True)
 class Kl(Quantizer):
     """Search over all thresholds on the edge of a bin that is not empty.
 
     At an empty bin the divergence is infinite: what is clipped is counted there, where nothing was kept.
+
+    Args:
+        narrowest: the least range that is tried, as a share of the whole; never less than a bin for each level.
     """
+
+    narrowest: float = 1 / 16
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.narrowest <= 1:
+            raise ValueError(f"narrowest: {self.narrowest} is not allowed. Give a number from 0 to 1.")
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
         magnitudes = summary.magnitudes
         # An affine grid gives all its levels to one sign where the values have one.
         one_sided = (summary.low >= 0) | (summary.high <= 0)
         kept = [
-            bins_kept(histogram.double(), 2 ** (spec.bits if one and not spec.symmetric else spec.bits - 1))
+            bins_kept(
+                histogram.double(),
+                2 ** (spec.bits if one and not spec.symmetric else spec.bits - 1),
+                self.narrowest,
+            )
             for histogram, one in zip(magnitudes, one_sided.tolist(), strict=True)
         ]
         return clip(summary, summary.limit * torch.tensor(kept, device=summary.limit.device) / magnitudes.shape[1])
 
 
-def bins_kept(histogram: Tensor, levels: int) -> int:
-    """Return how many bins of a (B,) histogram of magnitudes to keep."""
+def bins_kept(histogram: Tensor, levels: int, narrowest: float) -> int:
+    """Return how many bins of a (B,) histogram of magnitudes to keep; at least this share, and one for each level."""
     histogram = histogram[: int(histogram.nonzero().max()) + 1]
     # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
     if len(histogram) == 1:
         return 1
     histogram[0] = histogram[1]
     stops = histogram.nonzero().flatten() + 1
-    stops = stops[stops >= max(levels, len(histogram) * NARROWEST)]
+    stops = stops[stops >= max(levels, len(histogram) * narrowest)]
     found = divergences(histogram, stops, levels)
     # A wider range wins a tie.
     return int(stops[len(found) - 1 - int(found.flip(0).argmin())])

@@ -14,18 +14,18 @@ SEARCHES: Registry[Search] = Registry(
     "dqss.search.base:Search",
     {
         "uniform": Entry("dqss.search.uniform:Uniform"),
-        "best-uniform": Entry("dqss.search.best_uniform:BestUniform"),
-        "random": Entry("dqss.search.random:Random", version=2),
+        "best-uniform": Entry("dqss.search.best_uniform:BestUniform", version=2),
+        "random": Entry("dqss.search.random:Random", version=3),
         "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
         "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
         # What the steps of DQSS find before refinement, by either relaxation.
         "dqss-softmax": Entry(
-            "dqss.search.dqss:Dqss", options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
+            "dqss.search.dqss:Dqss", 2, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
         ),
-        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", options={"refinement": 0}),
-        "dqss": Entry("dqss.search.dqss:Dqss", version=2),
+        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 2, options={"refinement": 0}),
+        "dqss": Entry("dqss.search.dqss:Dqss", version=3),
     },
 )
 

@@ -96,10 +96,12 @@ class SearchProblem:
             layer.choose(weight, activation)
 
     def strategy_loss(self, picks: Picks, position: int) -> float:
-        """Return the loss of one calibration batch under a discrete strategy."""
+        """Return the loss of one calibration batch under a discrete strategy; infinity where it is not a number."""
         self.choose(picks)
         with torch.no_grad():
-            return self.batch_loss(position).item()
+            loss = self.batch_loss(position).item()
+        # NaN compares with nothing, and could win.
+        return math.inf if math.isnan(loss) else loss
 
     def loss(self, picks: Picks, bound: float = math.inf) -> float:
         """Return the calibration loss of a discrete strategy.
@@ -143,7 +145,8 @@ class Found:
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
             another one. None likewise.
         alpha: layer name -> final mixing weights of (weight, activation) candidates; None likewise.
-        curves: name -> one value per step.
+        curves: name -> one value per step; `loss` of a race has one per strategy, exact for the best, else what the
+            race had summed up, which is at most its loss.
     """
 
     strategy: Strategy

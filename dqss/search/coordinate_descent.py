@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dqss.search.base import Found, Picks, Report, Search, SearchProblem, no_report
+from dqss.search.base import Found, Report, Search, SearchProblem, no_report
 from dqss.search.best_uniform import pair_losses
+from dqss.search.refine import Swap
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class CoordinateDescent(Search):
             now = picks[layer][kind]
             for candidate in range(candidates[kind]):
                 if candidate != now:
-                    changed = with_pick(picks, layer, kind, candidate)
+                    changed = Swap(layer, kind, candidate).applied_to(picks)
                     loss = problem.loss(changed, least)
                     if loss < least:
                         picks, least, settled = changed, loss, 1
@@ -52,13 +53,3 @@ class CoordinateDescent(Search):
                 break
         report("search", turns, turns)
         return Found(problem.strategy(picks), least, curves={"loss": losses})
-
-
-def with_pick(picks: Picks, layer: int, kind: int, candidate: int) -> Picks:
-    """Return the picks with one layer's weight (kind 0) or activation (kind 1) candidate changed.
-
-    >>> with_pick(((0, 0), (1, 1)), 1, 0, 2)
-    ((0, 0), (2, 1))
-    """
-    pair = (candidate, picks[layer][1]) if kind == 0 else (picks[layer][0], candidate)
-    return (*picks[:layer], pair, *picks[layer + 1 :])

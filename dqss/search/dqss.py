@@ -46,7 +46,7 @@ class Dqss(Search):
         refinement: images that the refinement of the discrete strategy may send forward; a backward pass counts as two.
     """
 
-    steps: int = 60
+    steps: int = 80
     probes: int = 4
     favour: float = 0.9
     learning_rate: float = 0.2

@@ -9,6 +9,7 @@ stacked along the batch, and the rest of the network runs once for them all.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,8 @@ class Walk:
         self.finished = 0
         self.nodes = list(problem.model.graph.nodes)
         layers = [node for node in self.nodes if node.op == "call_module" and str(node.target) in problem.layers]
+        if any(len(node.args) + len(node.kwargs) > 1 for node in layers):
+            raise ValueError("model: a layer is called with more than its input, which the walk does not pass on.")
         self.uses = Counter(str(node.target) for node in layers)
         self.branches = {next(node for node in layers if str(node.target) == name): name for name in self.uses}
         last_reader = {read: node for node in self.nodes for read in node.all_input_nodes}
@@ -122,11 +125,13 @@ class Walk:
 
     def run(self, batch: Batch) -> Tensor:
         """Return (S,) float64, the batch's loss under each strategy."""
-        inputs = [batch] if isinstance(batch, Tensor) else list(batch)
         placeholders = [node for node in self.nodes if node.op == "placeholder"]
+        if isinstance(batch, Mapping):
+            given = {node: batch[str(node.target)] for node in placeholders if node.target in batch}
+        else:
+            given = dict(zip(placeholders, [batch] if isinstance(batch, Tensor) else batch, strict=False))
         # An optional input that is not given keeps its default.
-        values = {node: node.args[0] for node in placeholders[len(inputs) :]}
-        values.update(zip(placeholders, inputs, strict=False))
+        values = {node: given[node] if node in given else node.args[0] for node in placeholders}
         self._go(len(placeholders), values, torch.zeros(1, dtype=torch.long))
         return self.losses
 

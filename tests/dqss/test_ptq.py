@@ -181,7 +181,11 @@ def test_progress_is_reported(tiny, batches):
     stages = []
     quantize_ptq(tiny, batches, search=QUICK, **CHEAP, report=lambda *stage: stages.append(stage))
     assert stages[:3] == [("calibration", done, 3) for done in (1, 2, 3)]
-    assert stages[3:] == [("search", done, 4) for done in (1, 2, 3, 4)]
+    # Strategies race over the three batches; how far the foremost is never falls.
+    searched = stages[3:]
+    assert {(name, total) for name, _, total in searched} == {("search", 3)}
+    assert [done for _, done, _ in searched] == sorted(done for _, done, _ in searched)
+    assert searched[-1][1] == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from onnxruntime.quantization.calibrate import HistogramCollector
 
+from dqss.quantizers import QUANTIZERS
 from dqss.quantizers.kl import Kl, divergences
 from dqss.spec import QuantSpec
 
@@ -168,3 +169,20 @@ def test_a_spike_at_the_background_of_an_image_is_not_clipped_away(summarise, bi
     low, high = Kl().range(summarise(torch.cat([pixels, torch.full((5000,), -0.81)])), QuantSpec(bits, False))
     assert low.item() == pytest.approx(-0.81)
     assert high.item() > 0.81
+
+
+def test_the_tight_search_may_clip_to_less_than_a_sixteenth_and_keeps_a_bin_for_each_level(summarise):
+    # A narrow bulk and one outlier a hundred times as far.
+    bulk = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.1
+    summary = summarise(torch.cat([bulk, torch.tensor([40.0])]))
+    spec = QuantSpec(4, symmetric=True)
+    wide, tight = (QUANTIZERS.create(name).range(summary, spec)[1].item() for name in ("kl", "kl-tight"))
+    assert wide >= 40 / 16
+    assert 8 * summary.limit.item() / 2048 <= tight < 40 / 16
+    # The bulk is kept.
+    assert tight > 0.2
+
+
+def test_a_narrowest_range_that_is_no_share_is_refused():
+    with pytest.raises(ValueError, match=r"narrowest: 2\.0 is not allowed\. Give a number from 0 to 1\."):
+        Kl(narrowest=2.0)
