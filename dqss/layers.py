@@ -72,6 +72,7 @@ class CandidateLayer(nn.Module):
         self.activations = list(activations)
         self.mixture = ActivationMixture(activations)
         self.mixing: tuple[Tensor, Tensor] | None = None
+        self.blend = 1.0
         self.choice = (0, 0)
 
     def choose(self, weight: int, activation: int) -> None:
@@ -79,9 +80,16 @@ class CandidateLayer(nn.Module):
         self.mixing = None
         self.choice = (weight, activation)
 
-    def mix(self, weight: Tensor, activation: Tensor) -> None:
-        """Run the mixture of candidates with these (M,) and (N,) mixing weights from now on."""
+    def mix(self, weight: Tensor, activation: Tensor, blend: float = 1.0) -> None:
+        """Run the mixture of candidates with these mixing weights from now on.
+
+        Args:
+            weight: (M,).
+            activation: (N,).
+            blend: the share of the mixture; the rest is what the layer has in full precision.
+        """
         self.mixing = (weight, activation)
+        self.blend = blend
 
     def __getattr__(self, name: str) -> Any:
         return _attribute(self, name)
@@ -94,6 +102,12 @@ class CandidateLayer(nn.Module):
         else:
             parameters = {name: mix_weights(stack, self.mixing[0]) for name, stack in self._stacks()}
             x = self.mixture(input, self.mixing[1])
+            if self.blend < 1:
+                parameters = {
+                    name: torch.lerp(self.layer.get_parameter(name), mixed, self.blend)
+                    for name, mixed in parameters.items()
+                }
+                x = torch.lerp(input, x, self.blend)
         output: Tensor = functional_call(self.layer, parameters, _arguments(x, output_size))
         return output
 

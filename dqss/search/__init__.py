@@ -15,17 +15,17 @@ SEARCHES: Registry[Search] = Registry(
     {
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform", version=2),
-        "random": Entry("dqss.search.random:Random", version=3),
+        "random": Entry("dqss.search.random:Random", version=4),
         "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
         "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
         # What the steps of DQSS find before refinement, by either relaxation.
         "dqss-softmax": Entry(
-            "dqss.search.dqss:Dqss", 2, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
+            "dqss.search.dqss:Dqss", 3, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
         ),
-        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 2, options={"refinement": 0}),
-        "dqss": Entry("dqss.search.dqss:Dqss", version=3),
+        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 3, options={"refinement": 0}),
+        "dqss": Entry("dqss.search.dqss:Dqss", version=4),
     },
 )
 

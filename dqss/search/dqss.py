@@ -6,7 +6,6 @@ schedule and the search space are this project's own.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from dqss.registry import UnknownNameError, did_you_mean
-from dqss.search.base import Found, Picks, Report, Search, SearchProblem, no_report
-from dqss.search.best_uniform import pair_losses
+from dqss.search.base import Found, Picks, Report, Search, SearchProblem
 from dqss.search.refine import refine
 from dqss.search.relax import RELAXATIONS
 
@@ -31,63 +29,62 @@ class Alpha(NamedTuple):
 class Dqss(Search):
     """Adam on alpha, one calibration batch a step, with a temperature that falls geometrically; then refinement.
 
-    It starts with the best uniform pair of a few batches favoured in every layer: from even odds the first draws of
-    some networks are so poor that their gradients say nothing. Refinement goes on from the argmax of alpha, or from
-    that pair where the calibration loss says so.
+    It starts with even odds on a network that is quantized in part: each layer mixes its full-precision weights and
+    inputs with the candidates' mixture, whose share, the blend, grows to 1. A network quantized whole by chance is at
+    few bits so poor that its gradients say nothing. Refinement goes on from the argmax of alpha.
 
     Args:
         steps: how many gradient steps.
-        probes: calibration batches on which the uniform pairs are compared first.
-        favour: the mixing weight that the best of them gets in the first step, for weights and for activations.
         learning_rate: of alpha.
         relaxation: `softmax` or `gumbel`.
         warm: the temperature of the first step.
         cold: the temperature of the last step, at which the relaxed loss is measured.
+        blend: the share of the candidates' mixture in the first step.
+        ramp: the part of the steps after which that share is 1.
         refinement: images that the refinement of the discrete strategy may send forward; a backward pass counts as two.
     """
 
-    steps: int = 80
-    probes: int = 4
-    favour: float = 0.9
-    learning_rate: float = 0.2
+    steps: int = 120
+    learning_rate: float = 0.1
     relaxation: str = "gumbel"
     warm: float = 1.0
     cold: float = 0.1
+    blend: float = 0.3
+    ramp: float = 0.5
     refinement: int = 20_000
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
-        if self.probes < 1:
-            raise ValueError(f"probes: {self.probes} is not allowed. Give at least 1.")
-        if self.refinement < 0:
-            raise ValueError(f"refinement: {self.refinement} is not allowed. Give 0 or more.")
-        if not 0 < self.favour < 1:
-            raise ValueError(f"favour: {self.favour} is not allowed. Give a number between 0 and 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: {self.learning_rate} is not allowed. Give a number above 0.")
-        if not self.warm >= self.cold > 0:
-            raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
         if self.relaxation not in RELAXATIONS:
             raise UnknownNameError(
                 f"relaxation: '{self.relaxation}' is not allowed. {did_you_mean(self.relaxation, RELAXATIONS)}"
             )
+        if not self.warm >= self.cold > 0:
+            raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend: {self.blend} is not allowed. Give a number between 0 and 1.")
+        if not 0 < self.ramp <= 1:
+            raise ValueError(f"ramp: {self.ramp} is not allowed. Give a number above 0, at most 1.")
+        if self.refinement < 0:
+            raise ValueError(f"refinement: {self.refinement} is not allowed. Give 0 or more.")
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
         generator = Generator().manual_seed(problem.seed)
-        probed = pair_losses(problem.part(self.probes), no_report)
-        start = min(probed, key=probed.__getitem__)
         alpha = Alpha(
-            favouring(start[0], (len(problem.layers), len(problem.weight_quantizers)), self.favour),
-            favouring(start[1], (len(problem.layers), len(problem.activation_quantizers)), self.favour),
+            torch.zeros(len(problem.layers), len(problem.weight_quantizers), requires_grad=True),
+            torch.zeros(len(problem.layers), len(problem.activation_quantizers), requires_grad=True),
         )
         optimizer = torch.optim.Adam(alpha, lr=self.learning_rate)
         curves: dict[str, list[float]] = {"loss": [], "entropy": []}
         for step, batch in enumerate(shuffled(len(problem.batches), self.steps, generator)):
-            temperature = self.warm * (self.cold / self.warm) ** (step / max(self.steps - 1, 1))
+            progress = step / max(self.steps - 1, 1)
+            temperature = self.warm * (self.cold / self.warm) ** progress
             # The caller may have switched gradients off around the whole quantization.
             with torch.enable_grad():
-                mix(problem, self.relaxed(alpha, temperature, generator))
+                mix(problem, self.relaxed(alpha, temperature, generator), self.blend_at(progress))
                 loss = problem.batch_loss(batch)
                 optimizer.zero_grad()
                 loss.backward()
@@ -98,33 +95,25 @@ class Dqss(Search):
         final = softmax_at(alpha, self.cold)
         mix(problem, final)
         relaxed_loss = problem.current_loss()
-        discretized = discretize(alpha)
-        discretized_loss = problem.loss(discretized)
-        uniform = problem.uniform(*start)
-        better = uniform if problem.loss(uniform, discretized_loss) < discretized_loss else discretized
-        refined = refine(problem, better, self.refinement, generator, report)
+        refined = refine(problem, discretize(alpha), self.refinement, generator, report)
         curves["refined"] = refined.losses
         return Found(
             strategy=problem.strategy(refined.picks),
             calibration_loss=refined.losses[-1],
             relaxed_loss=relaxed_loss,
-            discretized_loss=discretized_loss,
+            discretized_loss=refined.losses[0],
             alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
             curves=curves,
         )
+
+    def blend_at(self, progress: float) -> float:
+        """Return the share of the candidates' mixture when this part of the steps is done, 0 to 1."""
+        return min(1.0, self.blend + (1 - self.blend) * progress / self.ramp)
 
     def relaxed(self, alpha: Alpha, temperature: float, generator: Generator) -> Alpha:
         """Return mixing weights by the relaxation."""
         relax = RELAXATIONS[self.relaxation]
         return Alpha(relax(alpha.weight, temperature, generator), relax(alpha.activation, temperature, generator))
-
-
-def favouring(candidate: int, shape: tuple[int, int], weight: float) -> Tensor:
-    """Return (L, K) logits whose softmax gives one candidate this weight in every layer, the others equal shares."""
-    logits = torch.zeros(shape)
-    if shape[1] > 1:
-        logits[:, candidate] = math.log(weight / (1 - weight) * (shape[1] - 1))
-    return logits.requires_grad_()
 
 
 def shuffled(batches: int, steps: int, generator: Generator) -> list[int]:
@@ -133,11 +122,11 @@ def shuffled(batches: int, steps: int, generator: Generator) -> list[int]:
     return torch.cat([torch.randperm(batches, generator=generator) for _ in range(epochs)])[:steps].tolist()
 
 
-def mix(problem: SearchProblem, mixing: Alpha) -> None:
-    """Let the problem's model run this mixture."""
+def mix(problem: SearchProblem, mixing: Alpha, blend: float = 1.0) -> None:
+    """Let the problem's model run this mixture, or its blend with full precision."""
     for layer, weight, activation in zip(problem.layers.values(), *mixing, strict=True):
         # Alpha stays on the CPU, where its randomness is the same for every device.
-        layer.mix(weight.to(layer.weights), activation.to(layer.weights))
+        layer.mix(weight.to(layer.weights), activation.to(layer.weights), blend)
 
 
 def softmax_at(alpha: Alpha, temperature: float) -> Alpha:

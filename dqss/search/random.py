@@ -17,7 +17,7 @@ class Random(Search):
         draws: how many strategies are tried on the calibration set, each until it is known to be above the best.
     """
 
-    draws: int = 80
+    draws: int = 100
 
     def __post_init__(self) -> None:
         if self.draws < 1:

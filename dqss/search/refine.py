@@ -1,7 +1,8 @@
 """Refinement of a discrete strategy: one candidate of one layer swapped at a time, the most promising swaps first.
 
 What a swap would change is predicted by the gradient of the loss to the mixing weights at the strategy itself (one
-there-and-back pass for all swaps of all layers), then tried. This procedure is this project's own.
+there-and-back pass for all swaps of all layers), then tried; the first that is better is kept, and the next are
+predicted anew. This procedure is this project's own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from torch import Generator, Tensor
 
 from dqss.search.base import Picks, Report, SearchProblem
 
-SCREENED = 4
-"""Batches on which swaps are predicted and first tried; only what is better there is tried on all."""
+PREDICTED = 4
+"""Batches on which swaps are predicted."""
+SCREENS = (1, 4)
+"""How many batches a swap is tried on before all of them; what is not better there is given up."""
 
 
 class Refined(NamedTuple):
@@ -49,26 +52,35 @@ def refine(problem: SearchProblem, picks: Picks, passes: int, generator: Generat
     while improved and problem.cost.forward_passes - start < passes:
         improved = False
         order = torch.randperm(len(problem.batches), generator=generator).tolist()
-        screened, rest = order[:SCREENED], order[SCREENED:]
-        for swap in promising(problem, picks, screened):
+        for swap in promising(problem, picks, order[:PREDICTED]):
             spent = problem.cost.forward_passes - start
             if spent >= passes:
                 break
             report("refinement", spent, passes)
             trial = swap.applied_to(picks)
-            if trial == picks:
-                continue
             tried += 1
-            found = batch_losses(problem, trial, screened)
-            if mean_of(problem, found) >= mean_of(problem, {i: kept[i] for i in screened}):
-                continue
-            found |= batch_losses(problem, trial, rest)
-            if mean_of(problem, found) < losses[-1]:
+            found = better_losses(problem, trial, kept, order)
+            if found:
                 picks, kept, improved = trial, found, True
-                losses.append(mean_of(problem, found))
+                losses.append(mean_of(problem, kept))
+                break
     if passes > 0:
         report("refinement", passes, passes)
     return Refined(picks, losses, tried)
+
+
+def better_losses(problem: SearchProblem, trial: Picks, kept: dict[int, float], order: list[int]) -> dict[int, float]:
+    """Return batch -> loss of a strategy; nothing where it is not better than `kept` on one of the screens or in all.
+
+    Args:
+        order: of the batches to try it on.
+    """
+    found: dict[int, float] = {}
+    for screen in (*SCREENS, len(order)):
+        found |= batch_losses(problem, trial, order[len(found) : screen])
+        if mean_of(problem, found) >= mean_of(problem, {position: kept[position] for position in found}):
+            return {}
+    return found
 
 
 class Swap(NamedTuple):

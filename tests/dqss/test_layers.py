@@ -106,6 +106,27 @@ def test_a_mixture_of_candidates_with_biases_of_their_own_is_the_sum_over_all_pa
     assert torch.allclose(candidates(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_blend_is_between_full_precision_and_the_mixture(kind, biased):
+    layer, weights, qparams, x = parts(kind)
+    layer = copy.deepcopy(layer)
+    biases = own_biases(layer)
+    layer.bias = layer.bias if biased else None
+    candidates = CandidateLayer(copy.deepcopy(layer), weights, qparams, biases)
+    p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.6])
+    own_bias = layer.bias if biased else torch.zeros_like(biases[0])
+    blended = copy.deepcopy(layer)
+    blended.weight.data = 0.75 * layer.weight + 0.25 * torch.einsum("m,m...->...", p, weights)
+    blended.bias = nn.Parameter(0.75 * own_bias + 0.25 * p @ biases)
+    grids = [fake_quantize(x, grid) for grid in qparams]
+    expected = blended(0.75 * x + 0.25 * (q[0] * grids[0] + q[1] * grids[1]))
+    candidates.mix(p, q, 0.25)
+    assert torch.allclose(candidates(x), expected, rtol=1e-5, atol=1e-5)
+    candidates.mix(p, q, 0.0)
+    assert torch.allclose(candidates(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_choice_ends_a_mixture():
     layer, weights, qparams, x = parts("linear")
     candidates = CandidateLayer(layer, weights, qparams)

@@ -12,7 +12,7 @@ from dqss.inputs import Batch, call
 from dqss.search.dqss import Dqss
 from tests.dqss.zoo import ZOO, Specimen
 
-QUICK = Dqss(steps=4, probes=1)
+QUICK = Dqss(steps=4)
 
 
 def model_of(specimen: Specimen) -> nn.Module:

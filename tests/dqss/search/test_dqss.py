@@ -8,8 +8,7 @@ from torch import Generator
 
 from dqss.registry import UnknownNameError
 from dqss.search.base import no_report
-from dqss.search.best_uniform import pair_losses
-from dqss.search.dqss import Alpha, Dqss, discretize, favouring, mean_entropy, shuffled, softmax_at
+from dqss.search.dqss import Alpha, Dqss, discretize, mean_entropy, shuffled, softmax_at
 from dqss.search.relax import RELAXATIONS
 
 PLANTED = ((0, 2), (1, 1), (2, 0))
@@ -20,10 +19,12 @@ PLANTED = ((0, 2), (1, 1), (2, 0))
     ("options", "message"),
     [
         ({"steps": 0}, r"steps: 0 is not allowed\. Give at least 1\."),
-        ({"probes": 0}, r"probes: 0 is not allowed\. Give at least 1\."),
         ({"refinement": -1}, r"refinement: -1 is not allowed\. Give 0 or more\."),
-        ({"favour": 0.0}, r"favour: 0\.0 is not allowed\. Give a number between 0 and 1\."),
-        ({"favour": 1.0}, r"favour: 1\.0 is not allowed\. Give a number between 0 and 1\."),
+        ({"blend": -0.1}, r"blend: -0\.1 is not allowed\. Give a number between 0 and 1\."),
+        ({"blend": 1.1}, r"blend: 1\.1 is not allowed\. Give a number between 0 and 1\."),
+        ({"blend": math.nan}, r"blend: nan is not allowed\."),
+        ({"ramp": 0.0}, r"ramp: 0\.0 is not allowed\. Give a number above 0, at most 1\."),
+        ({"ramp": 1.5}, r"ramp: 1\.5 is not allowed\."),
         ({"learning_rate": 0.0}, r"learning_rate: 0\.0 is not allowed\. Give a number above 0\."),
         ({"learning_rate": math.nan}, r"learning_rate: nan is not allowed\."),
         ({"cold": 0.0}, r"cold: 0\.0 is not allowed\. Give a number above 0, at most warm \(1\.0\)\."),
@@ -99,8 +100,8 @@ def test_the_mixture_ends_near_the_strategy(planted, relaxation):
     problem = planted.fresh(0)
     found = Dqss(steps=120, relaxation=relaxation, refinement=0).search(problem, no_report)
     entropy = found.curves["entropy"]
-    # One candidate of three is favoured with 0.9; one step has been made.
-    assert entropy[0] == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.05), abs=0.1)
+    # From even odds one step has been made.
+    assert entropy[0] == pytest.approx(math.log(3), abs=0.1)
     assert entropy[-1] < 0.02
     worst = max(planted.loss(planted.uniform(w, a)) for w, a in product(range(3), repeat=2))
     assert abs(found.relaxed_loss - found.calibration_loss) < 0.01 * worst
@@ -114,17 +115,12 @@ def test_it_writes_a_value_per_step_and_counts_its_passes(planted):
     problem = planted.fresh(0)
     found = Dqss(steps=7, refinement=0).search(problem, no_report)
     assert {name: len(curve) for name, curve in found.curves.items()} == {"loss": 7, "entropy": 7, "refined": 1}
-    probing = planted.fresh(0)
-    pair_losses(probing, no_report)
-    assert probing.cost.forward_passes < 9 * 32
-    # Nine pairs probed on four batches of eight images, seven batches there and back, then all images for the relaxed
-    # loss, that of alpha's strategy, that of the pair until it is known to be worse, and for refinement to begin.
-    least = probing.cost.forward_passes + 7 * 8 * 3 + 32 + 32 + 8 + 32
-    assert least <= problem.cost.forward_passes <= least + 24
+    # Seven batches of eight images there and back; then all 32 for the relaxed loss, and for that of alpha's strategy.
+    assert problem.cost.forward_passes == 7 * 8 * 3 + 32 + 32
 
 
 def test_the_only_step_is_at_the_warm_temperature(planted):
-    even = Dqss(steps=1, favour=1 / 3, relaxation="softmax", warm=5.0, cold=5.0, learning_rate=0.5)
+    even = Dqss(steps=1, relaxation="softmax", warm=5.0, cold=5.0, learning_rate=0.5)
     found = even.search(planted.fresh(0), no_report)
     # Adam's first step is the learning rate, up or down, whatever the gradient: 0.5 up against 0.5 down at 5.
     for mixing in itertools.chain.from_iterable(found.alpha.values()):
@@ -132,17 +128,12 @@ def test_the_only_step_is_at_the_warm_temperature(planted):
         assert all(min(abs(ratio - far) for far in (-0.2, 0, 0.2)) < 1e-3 for ratio in ratios)
 
 
-def test_favoured_logits_by_hand():
-    logits = favouring(1, (2, 4), 0.7)
-    for row in logits.softmax(1).tolist():
-        assert row == pytest.approx([0.1, 0.7, 0.1, 0.1])
-    assert logits.requires_grad
-    assert favouring(0, (3, 1), 0.7).tolist() == [[0], [0], [0]]
+@pytest.mark.parametrize(("progress", "expected"), [(0, 0.2), (0.2, 0.6), (0.4, 1), (1, 1)])
+def test_the_blend_grows_to_one_within_the_ramp(progress, expected):
+    assert Dqss(blend=0.2, ramp=0.4).blend_at(progress) == pytest.approx(expected)
 
 
-def test_a_search_that_leads_nowhere_ends_with_the_best_uniform_pair(planted):
-    losses = {pair: planted.loss(planted.uniform(*pair)) for pair in product(range(3), repeat=2)}
-    best = min(losses, key=losses.__getitem__)
-    found = Dqss(steps=1, learning_rate=1e-9, refinement=0).search(planted.fresh(0), no_report)
-    assert found.strategy == planted.strategy(planted.uniform(*best))
-    assert found.calibration_loss == losses[best]
+def test_a_first_step_without_candidates_has_no_loss_and_moves_nothing(planted):
+    found = Dqss(steps=1, blend=0.0, refinement=0).search(planted.fresh(0), no_report)
+    assert found.curves["loss"] == [0]
+    assert all(max(mixing) == min(mixing) for mixing in itertools.chain.from_iterable(found.alpha.values()))
