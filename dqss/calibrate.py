@@ -47,6 +47,7 @@ class TensorSummary:
         counts: (C, BINS) int64.
         grids: (quantizer, spec) -> what was worked out for the values seen so far.
         shrunken: (spec, candidates) -> likewise, what quantizers.shrink shares among algorithms.
+        divergences: spec -> likewise, what quantizers.kl shares among its thresholds' searches.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
@@ -55,6 +56,7 @@ class TensorSummary:
         self.counts = torch.zeros(0, BINS, dtype=torch.int64)
         self.grids: dict[tuple[Quantizer, QuantSpec], Qparams] = {}
         self.shrunken: dict[tuple[QuantSpec, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self.divergences: dict[QuantSpec, list[tuple[Tensor, Tensor]]] = {}
         self._sums: Tensor | None = None
 
     def update(self, x: Tensor) -> None:
@@ -65,6 +67,7 @@ class TensorSummary:
         """
         self.grids.clear()
         self.shrunken.clear()
+        self.divergences.clear()
         self._sums = None
         x = x.detach().float()
         rows = x.reshape(1, -1) if self.channel_axis is None else x.transpose(0, self.channel_axis).flatten(1)

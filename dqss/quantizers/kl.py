@@ -40,32 +40,37 @@ class Kl(Quantizer):
             raise ValueError(f"narrowest: {self.narrowest} is not allowed. Give a number from 0 to 1.")
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        magnitudes = summary.magnitudes
+        kept = []
+        for stops, found in thresholds(summary, spec):
+            wide = int((stops < stops[-1] * self.narrowest).sum())
+            # A wider range wins a tie.
+            kept.append(int(stops[len(stops) - 1 - int(found[wide:].flip(0).argmin())]))
+        bins = summary.counts.shape[1] // 2
+        return clip(summary, summary.limit * torch.tensor(kept, device=summary.limit.device) / bins)
+
+
+def thresholds(summary: TensorSummary, spec: QuantSpec) -> list[tuple[Tensor, Tensor]]:
+    """Return per channel how many bins of its magnitudes may be kept, and the divergences; the summary keeps them.
+
+    Returns:
+        C pairs of (S,): the ascending numbers of bins, the last of which clips nothing, and their `divergences`.
+    """
+    if spec not in summary.divergences:
         # An affine grid gives all its levels to one sign where the values have one.
-        one_sided = (summary.low >= 0) | (summary.high <= 0)
-        kept = [
-            bins_kept(
-                histogram.double(),
-                2 ** (spec.bits if one and not spec.symmetric else spec.bits - 1),
-                self.narrowest,
-            )
-            for histogram, one in zip(magnitudes, one_sided.tolist(), strict=True)
-        ]
-        return clip(summary, summary.limit * torch.tensor(kept, device=summary.limit.device) / magnitudes.shape[1])
-
-
-def bins_kept(histogram: Tensor, levels: int, narrowest: float) -> int:
-    """Return how many bins of a (B,) histogram of magnitudes to keep; at least this share, and one for each level."""
-    histogram = histogram[: int(histogram.nonzero().max()) + 1]
-    # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
-    if len(histogram) == 1:
-        return 1
-    histogram[0] = histogram[1]
-    stops = histogram.nonzero().flatten() + 1
-    stops = stops[stops >= max(levels, len(histogram) * narrowest)]
-    found = divergences(histogram, stops, levels)
-    # A wider range wins a tie.
-    return int(stops[len(found) - 1 - int(found.flip(0).argmin())])
+        one_sided = ((summary.low >= 0) | (summary.high <= 0)) & (not spec.symmetric)
+        summary.divergences[spec] = []
+        for histogram, one in zip(summary.magnitudes.double(), one_sided.tolist(), strict=True):
+            levels = 2**spec.bits if one else 2 ** (spec.bits - 1)
+            filled = histogram.nonzero().flatten()
+            # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
+            if int(filled[-1]) == 0:
+                summary.divergences[spec].append((filled + 1, torch.zeros_like(histogram[:1])))
+                continue
+            histogram[0] = histogram[1]
+            stops = histogram.nonzero().flatten() + 1
+            stops = stops[stops >= levels]
+            summary.divergences[spec].append((stops, divergences(histogram, stops, levels)))
+    return summary.divergences[spec]
 
 
 def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
@@ -88,10 +93,13 @@ def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
     whole, last = count[-1], histogram[stops - 1]
     clipped = whole - count[stops]
     own = entropy[stops] - torch.special.xlogy(last, last) + torch.special.xlogy(last + clipped, last + clipped)
-    # Bin i belongs to level i * levels // stop, which begins at the ceiling of level * stop / levels.
-    edges = -(-torch.arange(levels + 1, device=stops.device) * stops[:, None] // levels)
-    mass, bins = count[edges].diff(dim=1), filled[edges].diff(dim=1)
-    spread = torch.where(mass > 0, torch.log(mass / bins.clamp(min=1)), 0)
+    # Bin i belongs to level i * levels // stop, which begins at the ceiling of level * stop / levels. In float32, where
+    # all products are exact, it is five times as fast as in whole numbers.
+    starts = torch.arange(levels + 1, device=stops.device, dtype=torch.float32) * stops[:, None]
+    edges = (starts / levels).ceil_().int().flatten()
+    mass, bins = (sums.index_select(0, edges).view(-1, levels + 1).diff(dim=1) for sums in (count, filled))
+    # A bin that is not empty counts at least one value, so the second clamp raises empty levels alone, and log 1 is 0.
+    spread = (mass / bins.clamp_(min=1)).clamp_(min=1).log_()
     mass[:, -1] += clipped
     found: Tensor = (own - (mass * spread).sum(1)) / whole + torch.log(count[stops] / whole)
     return found
