@@ -63,7 +63,7 @@ class Aciq(Quantizer):
     def _spread(self, summary: TensorSummary) -> tuple[Tensor, Tensor]:
         """Return the (C,) mean and the spread about it."""
         unit = summary.limit.double()
-        count, total, square = summary.moments(torch.ones_like(unit)[:, None])[..., 0]
+        count, total, square = summary.totals
         mean = total / count
         if self.distribution == "gauss":
             return mean * unit, (square / count - mean**2).clamp(min=0).sqrt() * unit

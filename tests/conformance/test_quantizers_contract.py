@@ -42,7 +42,7 @@ TENSORS = {
 SPECS = [QuantSpec(2, True, None), QuantSpec(2, False, 0), QuantSpec(8, True, 0), QuantSpec(8, False, None)]
 
 # What a summary keeps for the next who asks; it may change when it is read.
-KEPT = ("grids", "shrunken", "divergences", "_sums")
+KEPT = ("grids", "shrunken", "divergences", "_sums", "_totals")
 
 every_quantizer = pytest.mark.parametrize(
     "quantizer", [pytest.param(QUANTIZERS.create(name), id=name) for name in QUANTIZERS]
