@@ -147,10 +147,13 @@ class TensorSummary:
         edges = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64, device=self.counts.device)
         lower, upper = edges[:-1], edges[1:]
         means = [torch.ones_like(lower), (lower + upper) / 2, (lower**2 + lower * upper + upper**2) / 3]
-        sums = edges.new_zeros(4, len(self.counts), BINS + 1)
-        torch.mul(self.counts, BINS // 2, out=sums[0, :, :-1])
+        counts = self.counts.double()
+        sums = edges.new_empty(4, len(counts), BINS + 1)
+        torch.mul(counts, BINS // 2, out=sums[0, :, :-1])
+        sums[0, :, -1] = sums[1:, :, 0] = 0
+        filled = torch.empty_like(counts)
         for mean, below in zip(means, sums[1:], strict=True):
-            torch.cumsum(self.counts * mean, 1, out=below[:, 1:])
+            torch.cumsum(torch.mul(counts, mean, out=filled), 1, out=below[:, 1:])
         return sums
 
     @property

@@ -73,7 +73,8 @@ class Aciq(Quantizer):
     def _spread_about_zero(self, summary: TensorSummary, one_sided: Tensor) -> Tensor:
         """Return the (C,) spread of magnitudes; of values of one sign without those in the first bin, the zeros'."""
         magnitudes = summary.magnitudes.double()
-        others = magnitudes[:, 1:].any(1) & one_sided
+        # On a CPU ten times as fast as `any`.
+        others = (magnitudes[:, 1:].sum(1) > 0) & one_sided
         magnitudes[:, 0] = torch.where(others, 0, magnitudes[:, 0])
         bins = magnitudes.shape[1]
         middles = (torch.arange(bins, device=magnitudes.device).double() + 0.5) / bins
