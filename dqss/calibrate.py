@@ -55,7 +55,7 @@ class TensorSummary:
         self.counts = torch.zeros(0, BINS, dtype=torch.int64)
         self.grids: dict[tuple[Quantizer, QuantSpec], Qparams] = {}
         self.shrunken: dict[tuple[QuantSpec, int], tuple[Tensor, Tensor, Tensor]] = {}
-        self.divergences: dict[QuantSpec, list[tuple[Tensor, Tensor]]] = {}
+        self.divergences: dict[QuantSpec, Tensor] = {}
         self._sums: Tensor | None = None
         self._totals: Tensor | None = None
 
@@ -137,9 +137,9 @@ class TensorSummary:
         for sums, read in zip(self._sums, found, strict=False):
             torch.index_select(sums.view(-1), 0, at, out=read)
         density, *moments = found.view(-1, *flat.shape)
-        moments[0] += (flat - edge).mul_(density)
+        moments[0].addcmul_(flat - edge, density)
         for power, moment in enumerate(moments[1:], start=2):
-            moment += (flat**power).sub_(edge**power).mul_(density).div_(power)
+            moment.addcmul_((flat**power).sub_(edge**power), density, value=1 / power)
         return found[1:].view(-1, *positions.shape)
 
     def _running(self) -> Tensor:

@@ -40,36 +40,38 @@ class Kl(Quantizer):
             raise ValueError(f"narrowest: {self.narrowest} is not allowed. Give a number from 0 to 1.")
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        kept = []
-        for stops, found in thresholds(summary, spec):
-            wide = int((stops < stops[-1] * self.narrowest).sum())
-            # A wider range wins a tie.
-            kept.append(int(stops[len(stops) - 1 - int(found[wide:].flip(0).argmin())]))
-        bins = summary.counts.shape[1] // 2
-        return clip(summary, summary.limit * torch.tensor(kept, device=summary.limit.device) / bins)
+        found = table(summary, spec)
+        bins = found.shape[1]
+        stops = torch.arange(1, bins + 1, device=found.device)
+        whole = torch.where(found < torch.inf, stops, 0).amax(1, keepdim=True)
+        found = torch.where(stops >= whole * self.narrowest, found, torch.inf)
+        # A wider range wins a tie.
+        kept = bins - found.flip(1).argmin(1)
+        return clip(summary, summary.limit * kept / bins)
 
 
-def thresholds(summary: TensorSummary, spec: QuantSpec) -> list[tuple[Tensor, Tensor]]:
-    """Return per channel how many bins of its magnitudes may be kept, and the divergences; the summary keeps them.
+def table(summary: TensorSummary, spec: QuantSpec) -> Tensor:
+    """Return the divergences of all thresholds; the summary keeps them.
 
     Returns:
-        C pairs of (S,): the ascending numbers of bins, the last of which clips nothing, and their `divergences`.
+        (C, B) float64, where the first 1, 2, ..., B bins of magnitudes are kept; infinite where the last of them is
+        empty or there are fewer than levels.
     """
     if spec not in summary.divergences:
+        histograms = summary.magnitudes.double()
+        # Of zeros alone the first bin is kept. Else at least half of the bins are, more than any grid has levels: see
+        # TensorSummary.
+        others = histograms[:, 1:].sum(1) > 0
+        histograms[:, 0] = histograms[:, 1]
+        found = torch.full_like(histograms, torch.inf)
+        found[~others, 0] = 0
         # An affine grid gives all its levels to one sign where the values have one.
         one_sided = ((summary.low >= 0) | (summary.high <= 0)) & (not spec.symmetric)
-        summary.divergences[spec] = []
-        for histogram, one in zip(summary.magnitudes.double(), one_sided.tolist(), strict=True):
-            levels = 2**spec.bits if one else 2 ** (spec.bits - 1)
-            filled = histogram.nonzero().flatten()
-            # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
-            if int(filled[-1]) == 0:
-                summary.divergences[spec].append((filled + 1, torch.zeros_like(histogram[:1])))
-                continue
-            histogram[0] = histogram[1]
-            stops = histogram.nonzero().flatten() + 1
-            stops = stops[stops >= levels]
-            summary.divergences[spec].append((stops, divergences(histogram, stops, levels)))
+        for channel in others.nonzero().flatten().tolist():
+            levels = 2 ** (spec.bits - 1 + int(one_sided[channel]))
+            stops = histograms[channel, levels - 1 :].nonzero().flatten() + levels
+            found[channel, stops - 1] = divergences(histograms[channel], stops, levels)
+        summary.divergences[spec] = found
     return summary.divergences[spec]
 
 
@@ -97,7 +99,7 @@ def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
     # all products are exact, it is five times as fast as in whole numbers.
     starts = torch.arange(levels + 1, device=stops.device, dtype=torch.float32) * stops[:, None]
     edges = (starts / levels).ceil_().int().flatten()
-    mass, bins = (sums.index_select(0, edges).view(-1, levels + 1).diff(dim=1) for sums in (count, filled))
+    mass, bins = (sums.index_select(0, edges).view(starts.shape).diff(dim=1) for sums in (count, filled))
     # A bin that is not empty counts at least one value, so the second clamp raises empty levels alone, and log 1 is 0.
     spread = (mass / bins.clamp_(min=1)).clamp_(min=1).log_()
     mass[:, -1] += clipped
