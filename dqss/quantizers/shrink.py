@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dqss.spec import QuantSpec
 
 AT_ONCE = 1 << 16
-"""How many levels of grids are looked at together; it bounds the memory."""
+"""How many levels of grids, or errors, are looked at together; it bounds the memory."""
 
 SAME = 1e-6
 """Costs that differ by less than this part of the least are as good as each other."""

@@ -103,6 +103,20 @@ def test_the_same_summary_gives_the_same_grid_and_stays_as_it_was(quantizer, kin
         assert now.equal(value) if isinstance(value, Tensor) else now == value
 
 
+@every_tensor
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_summary_that_others_have_read_gives_the_grids_of_fresh_ones(kind, spec):
+    quantizers = [QUANTIZERS.create(name) for name in QUANTIZERS]
+    read = summary_of(TENSORS[kind], axis=spec.channel_axis)
+    for quantizer in quantizers[::-1]:
+        for bits in (3, spec.bits):
+            quantizer.range(read, dataclasses.replace(spec, bits=bits))
+    for quantizer in quantizers:
+        fresh = summary_of(TENSORS[kind], axis=spec.channel_axis)
+        for shared, alone in zip(quantizer.range(read, spec), quantizer.range(fresh, spec), strict=True):
+            assert shared.equal(alone), quantizer
+
+
 @every_quantizer
 @pytest.mark.parametrize("kind", ["normal", "single", "one channel of zeros", "channels far apart"])
 @pytest.mark.parametrize("symmetric", [True, False])
