@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dqss.graph import Prepared
 from dqss.inputs import Batch, call, layer_input
@@ -47,6 +46,7 @@ class TensorSummary:
         counts: (C, BINS) int64.
         grids: (quantizer, spec) -> what was worked out for the values seen so far.
         shrunken: (spec, candidates) -> likewise, what quantizers.shrink shares among algorithms.
+        divergences: spec -> likewise, what quantizers.kl shares among its thresholds' searches.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
@@ -55,7 +55,9 @@ class TensorSummary:
         self.counts = torch.zeros(0, BINS, dtype=torch.int64)
         self.grids: dict[tuple[Quantizer, QuantSpec], Qparams] = {}
         self.shrunken: dict[tuple[QuantSpec, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self.divergences: dict[QuantSpec, Tensor] = {}
         self._sums: Tensor | None = None
+        self._totals: Tensor | None = None
 
     def update(self, x: Tensor) -> None:
         """Count a batch.
@@ -65,7 +67,8 @@ class TensorSummary:
         """
         self.grids.clear()
         self.shrunken.clear()
-        self._sums = None
+        self.divergences.clear()
+        self._sums = self._totals = None
         x = x.detach().float()
         rows = x.reshape(1, -1) if self.channel_axis is None else x.transpose(0, self.channel_axis).flatten(1)
         if rows.shape[1] == 0:
@@ -113,31 +116,52 @@ class TensorSummary:
         steps = (torch.arange(BINS, device=self.limit.device) + 0.5) * (2 / BINS) - 1
         return self.limit[:, None] * steps
 
-    def moments(self, positions: Tensor) -> Tensor:
+    def moments(self, positions: Tensor, highest: int = 2) -> Tensor:
         """Return what lies below each position: how many values, their sum and the sum of their squares.
 
         Args:
             positions: (C, ...) float64, in units of `limit`.
+            highest: the highest power summed, 0 to 2; without the squares it is done sooner.
 
         Returns:
-            (3, C, ...) float64; sums in units of `limit`, squares of its square.
+            (highest + 1, C, ...) float64; sums in units of `limit`, squares of its square.
         """
         if self._sums is None:
-            edges = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64, device=self.counts.device)
-            lower, upper = edges[:-1], edges[1:]
-            means = torch.stack(
-                [torch.ones_like(lower), (lower + upper) / 2, (lower**2 + lower * upper + upper**2) / 3]
-            )
-            self._sums = F.pad((self.counts * means[:, None]).cumsum(2), (1, 0))
+            self._sums = self._running()
         flat = positions.flatten(1).clamp(-1, 1)
-        below = ((flat + 1) * (BINS // 2)).long().clamp_(max=BINS - 1)
-        count, total, square = self._sums.gather(2, below.expand(3, *below.shape))
+        below = (flat + 1).mul_(BINS // 2).int().clamp_(max=BINS - 1)
         edge = below * (2 / BINS) - 1
-        density = (self._sums[0].gather(1, below + 1) - count) * (BINS // 2)
-        count += density * (flat - edge)
-        total += density * (flat**2 - edge**2) / 2
-        square += density * (flat**3 - edge**3) / 3
-        return torch.stack([count, total, square]).view(3, *positions.shape)
+        below += torch.arange(len(below), device=below.device, dtype=torch.int32)[:, None] * (BINS + 1)
+        # On a CPU three times as fast as `gather`.
+        at, found = below.view(-1), flat.new_empty(highest + 2, flat.numel())
+        for sums, read in zip(self._sums, found, strict=False):
+            torch.index_select(sums.view(-1), 0, at, out=read)
+        density, *moments = found.view(-1, *flat.shape)
+        moments[0].addcmul_(flat - edge, density)
+        for power, moment in enumerate(moments[1:], start=2):
+            moment.addcmul_((flat**power).sub_(edge**power), density, value=1 / power)
+        return found[1:].view(-1, *positions.shape)
+
+    def _running(self) -> Tensor:
+        """Return (4, C, BINS + 1) float64: the density from each edge of a bin on, and the moments below it."""
+        edges = torch.linspace(-1, 1, BINS + 1, dtype=torch.float64, device=self.counts.device)
+        lower, upper = edges[:-1], edges[1:]
+        means = [torch.ones_like(lower), (lower + upper) / 2, (lower**2 + lower * upper + upper**2) / 3]
+        counts = self.counts.double()
+        sums = edges.new_empty(4, len(counts), BINS + 1)
+        torch.mul(counts, BINS // 2, out=sums[0, :, :-1])
+        sums[0, :, -1] = sums[1:, :, 0] = 0
+        filled = torch.empty_like(counts)
+        for mean, below in zip(means, sums[1:], strict=True):
+            torch.cumsum(torch.mul(counts, mean, out=filled), 1, out=below[:, 1:])
+        return sums
+
+    @property
+    def totals(self) -> Tensor:
+        """(3, C) float64, the `moments` of all values seen."""
+        if self._totals is None:
+            self._totals = self.moments(torch.ones_like(self.unit)[:, None])[..., 0]
+        return self._totals
 
     def moments_between(self, boundaries: Tensor) -> Tensor:
         """Return the moments of what lies below the first boundary, between each two, and above the last.
@@ -182,8 +206,7 @@ class TensorSummary:
     @property
     def energy(self) -> Tensor:
         """(C,), the sum of the squares of all values seen, to the histogram's precision."""
-        square: Tensor = self.moments(torch.ones_like(self.unit)[:, None])[2, :, 0]
-        return square * self.limit.double().square()
+        return self.totals[2] * self.limit.double().square()
 
     @property
     def occupied(self) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ cut is made unseen, ends with a larger error.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil, inf
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 STEPS = 100_000
 """The share of values that may be shed at either end moves by 1 / STEPS."""
 
-MOVES = 64
+FIRST_MOVES, MOVES = 4, 64
+"""How many moves are looked at together: few at first, as many a channel needs two or three, then ever more."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Histogram(Quantizer):
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
         bins = summary.counts.shape[1]
-        shares = (summary.counts.cumsum(1).double() / summary.counts.sum(1, keepdim=True)).tolist()
+        shares = summary.counts.cumsum(1).double() / summary.counts.sum(1, keepdim=True)
         occupied = [row.nonzero().flatten() for row in summary.counts]
         kept = [(int(row[0]), int(row[-1])) for row in occupied]
-        paths = [moves(share, *ends) for share, ends in zip(shares, kept, strict=True)]
+        # Of a channel's many shares few are looked at, so that a list would cost more to make than the search takes.
+        rows = [array("d", row.tobytes()) for row in shares.cpu().numpy()]
+        paths = [moves(row, *ends) for row, ends in zip(rows, kept, strict=True)]
         whole, errors = list(kept), [inf] * len(kept)
-        at_once = min(MOVES, max(1, AT_ONCE // (len(kept) << spec.bits)))
+        most = min(MOVES, max(1, AT_ONCE // (len(kept) << spec.bits)))
+        at_once = min(FIRST_MOVES, most)
         going = set(range(len(kept)))
         while going:
             # A channel that has ended is looked at once more, in vain, so that all have equally many.
@@ -55,6 +60,7 @@ class Histogram(Quantizer):
                         going.discard(i)
                         break
                     kept[i], errors[i] = ends, error
+            at_once = min(4 * at_once, most)
         for i, (error,) in enumerate(self._errors(summary, spec, [[ends] for ends in whole])):
             if error < errors[i]:
                 kept[i] = whole[i]
@@ -84,7 +90,7 @@ class Histogram(Quantizer):
         return found
 
 
-def moves(shares: list[float], start: int, end: int) -> Iterator[tuple[int, int]]:
+def moves(shares: Sequence[float], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the first and last bin kept, each time one of them has moved.
 
     Args:

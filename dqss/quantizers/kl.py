@@ -40,32 +40,39 @@ class Kl(Quantizer):
             raise ValueError(f"narrowest: {self.narrowest} is not allowed. Give a number from 0 to 1.")
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        magnitudes = summary.magnitudes
+        found = table(summary, spec)
+        bins = found.shape[1]
+        stops = torch.arange(1, bins + 1, device=found.device)
+        whole = torch.where(found < torch.inf, stops, 0).amax(1, keepdim=True)
+        found = torch.where(stops >= whole * self.narrowest, found, torch.inf)
+        # A wider range wins a tie.
+        kept = bins - found.flip(1).argmin(1)
+        return clip(summary, summary.limit * kept / bins)
+
+
+def table(summary: TensorSummary, spec: QuantSpec) -> Tensor:
+    """Return the divergences of all thresholds; the summary keeps them.
+
+    Returns:
+        (C, B) float64, where the first 1, 2, ..., B bins of magnitudes are kept; infinite where the last of them is
+        empty or there are fewer than levels.
+    """
+    if spec not in summary.divergences:
+        histograms = summary.magnitudes.double()
+        # Of zeros alone the first bin is kept. Else at least half of the bins are, more than any grid has levels: see
+        # TensorSummary.
+        others = histograms[:, 1:].sum(1) > 0
+        histograms[:, 0] = histograms[:, 1]
+        found = torch.full_like(histograms, torch.inf)
+        found[~others, 0] = 0
         # An affine grid gives all its levels to one sign where the values have one.
-        one_sided = (summary.low >= 0) | (summary.high <= 0)
-        kept = [
-            bins_kept(
-                histogram.double(),
-                2 ** (spec.bits if one and not spec.symmetric else spec.bits - 1),
-                self.narrowest,
-            )
-            for histogram, one in zip(magnitudes, one_sided.tolist(), strict=True)
-        ]
-        return clip(summary, summary.limit * torch.tensor(kept, device=summary.limit.device) / magnitudes.shape[1])
-
-
-def bins_kept(histogram: Tensor, levels: int, narrowest: float) -> int:
-    """Return how many bins of a (B,) histogram of magnitudes to keep; at least this share, and one for each level."""
-    histogram = histogram[: int(histogram.nonzero().max()) + 1]
-    # Zeros alone. Else at least half of the bins are left, more than any grid has levels: see TensorSummary.
-    if len(histogram) == 1:
-        return 1
-    histogram[0] = histogram[1]
-    stops = histogram.nonzero().flatten() + 1
-    stops = stops[stops >= max(levels, len(histogram) * narrowest)]
-    found = divergences(histogram, stops, levels)
-    # A wider range wins a tie.
-    return int(stops[len(found) - 1 - int(found.flip(0).argmin())])
+        one_sided = ((summary.low >= 0) | (summary.high <= 0)) & (not spec.symmetric)
+        for channel in others.nonzero().flatten().tolist():
+            levels = 2 ** (spec.bits - 1 + int(one_sided[channel]))
+            stops = histograms[channel, levels - 1 :].nonzero().flatten() + levels
+            found[channel, stops - 1] = divergences(histograms[channel], stops, levels)
+        summary.divergences[spec] = found
+    return summary.divergences[spec]
 
 
 def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
@@ -88,10 +95,13 @@ def divergences(histogram: Tensor, stops: Tensor, levels: int) -> Tensor:
     whole, last = count[-1], histogram[stops - 1]
     clipped = whole - count[stops]
     own = entropy[stops] - torch.special.xlogy(last, last) + torch.special.xlogy(last + clipped, last + clipped)
-    # Bin i belongs to level i * levels // stop, which begins at the ceiling of level * stop / levels.
-    edges = -(-torch.arange(levels + 1, device=stops.device) * stops[:, None] // levels)
-    mass, bins = count[edges].diff(dim=1), filled[edges].diff(dim=1)
-    spread = torch.where(mass > 0, torch.log(mass / bins.clamp(min=1)), 0)
+    # Bin i belongs to level i * levels // stop, which begins at the ceiling of level * stop / levels. In float32, where
+    # all products are exact, it is five times as fast as in whole numbers.
+    starts = torch.arange(levels + 1, device=stops.device, dtype=torch.float32) * stops[:, None]
+    edges = (starts / levels).ceil_().int().flatten()
+    mass, bins = (sums.index_select(0, edges).view(starts.shape).diff(dim=1) for sums in (count, filled))
+    # A bin that is not empty counts at least one value, so the second clamp raises empty levels alone, and log 1 is 0.
+    spread = (mass / bins.clamp_(min=1)).clamp_(min=1).log_()
     mass[:, -1] += clipped
     found: Tensor = (own - (mass * spread).sum(1)) / whole + torch.log(count[stops] / whole)
     return found

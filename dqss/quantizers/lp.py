@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dqss.quantizers.base import Quantizer
-from dqss.quantizers.shrink import check_candidates, factors, shrink, whole
+from dqss.quantizers.shrink import AT_ONCE, check_candidates, factors, shrink, whole
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
@@ -43,11 +43,14 @@ class Lp(Quantizer):
         middles = (middles / summary.unit[:, None]).float()
 
         scale, zero_point = whole(summary, spec)
-        low, high = (spec.quant_min - zero_point)[:, None], (spec.quant_max - zero_point)[:, None]
+        low, high = ((end - zero_point)[:, None, None].float() for end in (spec.quant_min, spec.quant_max))
         steps = scale[:, None] * factors(self.candidates).to(scale.device)
         sums = []
-        for step in steps.float().unbind(1):
-            x = middles / step[:, None]
-            off = x.round().clamp_(low, high).sub_(x).abs_().pow_(self.p)
-            sums.append((counts * off).sum(1))
-        return shrink(summary, torch.stack(sums, dim=1) * steps**self.p)
+        for part in steps.float().split(max(1, AT_ONCE // middles.numel()), dim=1):
+            x = middles[:, None] / part[..., None]
+            # clamp_ between tensors is slower than these two.
+            code = x.round()
+            torch.minimum(torch.maximum(code, low, out=code), high, out=code)
+            off = code.sub_(x).abs_().pow_(self.p)
+            sums.append((counts[:, None] * off).sum(2))
+        return shrink(summary, torch.cat(sums, dim=1) * steps**self.p)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dqss.spec import QuantSpec
 
 AT_ONCE = 1 << 16
-"""How many levels of grids are looked at together; it bounds the memory."""
+"""How many levels of grids, or errors, are looked at together; it bounds the memory."""
 
 SAME = 1e-6
 """Costs that differ by less than this part of the least are as good as each other."""
@@ -43,8 +43,13 @@ def products(summary: TensorSummary, scale: Tensor, zero_point: Tensor, spec: Qu
     Returns:
         (C, K) both, in units of the limit's square.
     """
-    levels, (count, total, _) = summary.per_level(scale, zero_point, spec)
-    return (levels * total).sum(2), (levels.square_() * count).sum(2)
+    codes = torch.arange(spec.quant_min, spec.quant_max, device=scale.device) - zero_point[:, None].double()
+    boundaries = (codes[:, None] + 0.5) * scale[..., None]
+    count, total = summary.moments(boundaries, highest=1)
+    every, whole_sum, _ = summary.totals[..., None]
+    # By parts: as if all had the last level, less a step for each boundary that a value lies below.
+    last = (spec.quant_max - zero_point[:, None]) * scale
+    return last * whole_sum - scale * total.sum(2), last**2 * every - 2 * scale * count.mul_(boundaries).sum(2)
 
 
 def shrunken_products(summary: TensorSummary, spec: QuantSpec, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +61,7 @@ def shrunken_products(summary: TensorSummary, spec: QuantSpec, candidates: int) 
         share = max(1, AT_ONCE // (len(scale) << spec.bits))
         parts = [products(summary, part, zero_point, spec) for part in steps.split(share, dim=1)]
         product, energy = (torch.cat(found, dim=1) for found in zip(*parts, strict=True))
-        square = summary.moments(torch.ones_like(scale)[:, None])[2]
+        square = summary.totals[2, :, None]
         summary.shrunken[key] = (product, energy, square)
     return summary.shrunken[key]
 

@@ -27,12 +27,11 @@ from dqss.graph import Prepared, prepare
 from dqss.quantizers import QUANTIZERS
 from dqss.quantizers.base import Quantizer
 from dqss.search.base import no_report
-from dqss.spec import PROTOCOLS, Bits, Protocol, Scheme
+from dqss.spec import PROTOCOLS, Bits
 
 ALLOWED = 1.5
 BATCH = 64
 TASK = "fashion-mnist"
-PER_CHANNEL = Protocol(weight=Scheme(symmetric=True, granularity="per-channel"))
 
 
 def seconds(prepared: Prepared, calibration: Calibration, quantizers: Iterable[Quantizer]) -> float:
@@ -60,8 +59,7 @@ def main() -> int:
     task = TASKS.create(TASK)
     batches = task.inputs(Split.CALIBRATION).split(BATCH)
     network = load_model(args.model, task, find_checkpoint(args.model, TASK))
-    protocol = PER_CHANNEL if args.protocol == "per-channel" else PROTOCOLS[args.protocol]
-    prepared = prepare(network, protocol, Bits.parse(args.bits))
+    prepared = prepare(network, PROTOCOLS[args.protocol], Bits.parse(args.bits))
     quantizers = {name: QUANTIZERS.create(name) for name in QUANTIZERS}
     forward: list[float] = []
     collect: list[float] = []

@@ -42,7 +42,7 @@ TENSORS = {
 SPECS = [QuantSpec(2, True, None), QuantSpec(2, False, 0), QuantSpec(8, True, 0), QuantSpec(8, False, None)]
 
 # What a summary keeps for the next who asks; it may change when it is read.
-KEPT = ("grids", "shrunken", "_sums")
+KEPT = ("grids", "shrunken", "divergences", "_sums", "_totals")
 
 every_quantizer = pytest.mark.parametrize(
     "quantizer", [pytest.param(QUANTIZERS.create(name), id=name) for name in QUANTIZERS]
@@ -101,6 +101,20 @@ def test_the_same_summary_gives_the_same_grid_and_stays_as_it_was(quantizer, kin
     for name, value in before.items():
         now = getattr(summary, name)
         assert now.equal(value) if isinstance(value, Tensor) else now == value
+
+
+@every_tensor
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_summary_that_others_have_read_gives_the_grids_of_fresh_ones(kind, spec):
+    quantizers = [QUANTIZERS.create(name) for name in QUANTIZERS]
+    read = summary_of(TENSORS[kind], axis=spec.channel_axis)
+    for quantizer in quantizers[::-1]:
+        for bits in (3, spec.bits):
+            quantizer.range(read, dataclasses.replace(spec, bits=bits))
+    for quantizer in quantizers:
+        fresh = summary_of(TENSORS[kind], axis=spec.channel_axis)
+        for shared, alone in zip(quantizer.range(read, spec), quantizer.range(fresh, spec), strict=True):
+            assert shared.equal(alone), quantizer
 
 
 @every_quantizer

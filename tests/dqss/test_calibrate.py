@@ -129,6 +129,21 @@ def test_moments_of_one_bin_by_hand(summarise):
     assert between[0].flatten().tolist() == pytest.approx([0, 0.75, 2.25, 1])
 
 
+def test_totals_by_hand_and_anew_after_another_batch(summarise):
+    # In the middle of their bins, which are 1 / 2048 wide, but for the limit.
+    summary = summarise(torch.tensor([1.0, 0.5 + 1 / 4096, -0.25 - 1 / 4096]))
+    assert summary.totals[:, 0].tolist() == pytest.approx([3, 1.25, 1.3125], abs=1e-3)
+    summary.update(torch.tensor([0.5 + 1 / 4096]))
+    assert summary.totals[:, 0].tolist() == pytest.approx([4, 1.75, 1.5625], abs=1e-3)
+
+
+@pytest.mark.parametrize("highest", [0, 1])
+def test_lower_moments_alone_are_those_that_come_with_the_squares(summarise, highest):
+    summary = summarise(torch.randn(2, 3000, generator=torch.Generator().manual_seed(0)), axis=0)
+    positions = torch.linspace(-1.1, 1.1, 50, dtype=torch.float64).expand(2, 5, 50)
+    assert summary.moments(positions, highest).equal(summary.moments(positions)[: highest + 1])
+
+
 def test_occupied_bins_are_all_that_was_counted(summarise):
     x = torch.tensor([[0.5, -1.0, 0.5, 1.0], [0.0, 0.0, 0.0, 2.0]])
     middles, counts = summarise(x, axis=0).occupied

@@ -6,7 +6,7 @@ import torch
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from dqss.quantizers import QUANTIZERS
-from dqss.quantizers.kl import Kl, divergences
+from dqss.quantizers.kl import Kl, divergences, table
 from dqss.spec import QuantSpec
 
 BINS = 2048
@@ -181,6 +181,25 @@ def test_the_tight_search_may_clip_to_less_than_a_sixteenth_and_keeps_a_bin_for_
     assert 8 * summary.limit.item() / 2048 <= tight < 40 / 16
     # The bulk is kept.
     assert tight > 0.2
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_table_holds_the_plain_loops_divergence_of_every_threshold_on_a_filled_bin(summarise, symmetric):
+    bins = np.array([0, 0, 1, 1, 1, 2, 5, 6, 6, 40, 41, 300, BINS - 1])
+    found = table(summarise(tensor_of(bins, signed=False)), QuantSpec(3, symmetric))[0]
+    levels = 4 if symmetric else 8
+    histogram = np.bincount(bins, minlength=BINS)
+    histogram[0] = histogram[1]
+    filled = [stop for stop in range(levels, BINS + 1) if histogram[stop - 1] > 0]
+    assert (found.isfinite().nonzero().flatten() + 1).tolist() == filled
+    expected = [naive_divergence(histogram.tolist(), stop, levels) for stop in filled]
+    assert found[found.isfinite()].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_of_zeros_alone_the_table_allows_the_first_bin(summarise):
+    found = table(summarise(torch.zeros(5)), QuantSpec(4, symmetric=True))[0]
+    assert found[0] == 0
+    assert found[1:].isinf().all()
 
 
 def test_a_narrowest_range_that_is_no_share_is_refused():
