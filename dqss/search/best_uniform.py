@@ -19,10 +19,15 @@ class BestUniform(Search):
         return Found(problem.strategy(problem.uniform(*best)), losses[best], curves={"loss": list(losses.values())})
 
 
+def uniform_pairs(problem: SearchProblem) -> list[tuple[int, int]]:
+    """Return every pair of candidates (weight, activation)."""
+    return list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
+
+
 def pair_losses(problem: SearchProblem, report: Report) -> dict[tuple[int, int], float]:
     """Return the calibration loss of every pair of candidates (weight, activation) as a uniform strategy.
 
     That of the best is exact, of another a value between that and its loss.
     """
-    pairs = list(product(range(len(problem.weight_quantizers)), range(len(problem.activation_quantizers))))
+    pairs = uniform_pairs(problem)
     return dict(zip(pairs, race(problem, [problem.uniform(*pair) for pair in pairs], report), strict=True))

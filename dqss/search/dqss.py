@@ -13,7 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from dqss.registry import UnknownNameError, did_you_mean
-from dqss.search.base import Found, Picks, Report, Search, SearchProblem
+from dqss.search.base import Found, Picks, Report, Search, SearchProblem, no_report
+from dqss.search.best_uniform import uniform_pairs
+from dqss.search.race import race
 from dqss.search.refine import refine
 from dqss.search.relax import RELAXATIONS
 
@@ -31,7 +33,8 @@ class Dqss(Search):
 
     It starts with even odds on a network that is quantized in part: each layer mixes its full-precision weights and
     inputs with the candidates' mixture, whose share, the blend, grows to 1. A network quantized whole by chance is at
-    few bits so poor that its gradients say nothing. Refinement goes on from the argmax of alpha.
+    few bits so poor that its gradients say nothing. Refinement goes on from the argmax of alpha, or from a uniform pair
+    where that has a lower calibration loss.
 
     Args:
         steps: how many gradient steps.
@@ -41,6 +44,7 @@ class Dqss(Search):
         cold: the temperature of the last step, at which the relaxed loss is measured.
         blend: the share of the candidates' mixture in the first step.
         ramp: the part of the steps after which that share is 1.
+        probes: calibration batches on which the uniform pairs race against the argmax of alpha.
         refinement: images that the refinement of the discrete strategy may send forward; a backward pass counts as two.
     """
 
@@ -51,6 +55,7 @@ class Dqss(Search):
     cold: float = 0.1
     blend: float = 0.3
     ramp: float = 0.5
+    probes: int = 4
     refinement: int = 20_000
 
     def __post_init__(self) -> None:
@@ -68,6 +73,8 @@ class Dqss(Search):
             raise ValueError(f"blend: {self.blend} is not allowed. Give a number between 0 and 1.")
         if not 0 < self.ramp <= 1:
             raise ValueError(f"ramp: {self.ramp} is not allowed. Give a number above 0, at most 1.")
+        if self.probes < 1:
+            raise ValueError(f"probes: {self.probes} is not allowed. Give at least 1.")
         if self.refinement < 0:
             raise ValueError(f"refinement: {self.refinement} is not allowed. Give 0 or more.")
 
@@ -95,13 +102,20 @@ class Dqss(Search):
         final = softmax_at(alpha, self.cold)
         mix(problem, final)
         relaxed_loss = problem.current_loss()
-        refined = refine(problem, discretize(alpha), self.refinement, generator, report)
+        discretized = discretize(alpha)
+        discretized_loss = problem.loss(discretized)
+        rivals = [discretized, *(problem.uniform(*pair) for pair in uniform_pairs(problem))]
+        probed = race(problem.part(self.probes), rivals, no_report)
+        start = rivals[min(range(len(rivals)), key=probed.__getitem__)]
+        if problem.loss(start, discretized_loss) >= discretized_loss:
+            start = discretized
+        refined = refine(problem, start, self.refinement, generator, report)
         curves["refined"] = refined.losses
         return Found(
             strategy=problem.strategy(refined.picks),
             calibration_loss=refined.losses[-1],
             relaxed_loss=relaxed_loss,
-            discretized_loss=refined.losses[0],
+            discretized_loss=discretized_loss,
             alpha={name: (w.tolist(), a.tolist()) for name, w, a in zip(problem.layers, *final, strict=True)},
             curves=curves,
         )

@@ -9,6 +9,7 @@ from torch import Generator
 from dqss.registry import UnknownNameError
 from dqss.search.base import no_report
 from dqss.search.dqss import Alpha, Dqss, discretize, mean_entropy, shuffled, softmax_at
+from dqss.search.race import race
 from dqss.search.relax import RELAXATIONS
 
 PLANTED = ((0, 2), (1, 1), (2, 0))
@@ -19,6 +20,7 @@ PLANTED = ((0, 2), (1, 1), (2, 0))
     ("options", "message"),
     [
         ({"steps": 0}, r"steps: 0 is not allowed\. Give at least 1\."),
+        ({"probes": 0}, r"probes: 0 is not allowed\. Give at least 1\."),
         ({"refinement": -1}, r"refinement: -1 is not allowed\. Give 0 or more\."),
         ({"blend": -0.1}, r"blend: -0\.1 is not allowed\. Give a number between 0 and 1\."),
         ({"blend": 1.1}, r"blend: 1\.1 is not allowed\. Give a number between 0 and 1\."),
@@ -40,6 +42,12 @@ def test_an_option_that_cannot_be_is_named_with_what_is_allowed(options, message
 def test_an_unknown_relaxation_gets_a_suggestion():
     with pytest.raises(UnknownNameError, match=r"relaxation: 'gumble' is not allowed\. Did you mean 'gumbel'\?"):
         Dqss(relaxation="gumble")
+
+
+def picks_of(problem, strategy):
+    """Return the positions of a strategy's candidates."""
+    weights, activations = list(problem.weight_quantizers), list(problem.activation_quantizers)
+    return tuple((weights.index(c.weight), activations.index(c.activation)) for c in strategy.layers.values())
 
 
 def in_epochs(order, size):
@@ -115,8 +123,13 @@ def test_it_writes_a_value_per_step_and_counts_its_passes(planted):
     problem = planted.fresh(0)
     found = Dqss(steps=7, refinement=0).search(problem, no_report)
     assert {name: len(curve) for name, curve in found.curves.items()} == {"loss": 7, "entropy": 7, "refined": 1}
-    # Seven batches of eight images there and back; then all 32 for the relaxed loss, and for that of alpha's strategy.
-    assert problem.cost.forward_passes == 7 * 8 * 3 + 32 + 32
+    discretized = planted.fresh(0)
+    uniform = [planted.uniform(*pair) for pair in product(range(3), repeat=2)]
+    race(discretized, [picks_of(planted, found.strategy), *uniform], no_report)
+    # Seven batches of eight images there and back; then all 32 for the relaxed loss, for that of alpha's strategy and
+    # for refinement to begin, and for the winner of the race as far as it goes.
+    least = 7 * 8 * 3 + 3 * 32 + discretized.cost.forward_passes
+    assert least < problem.cost.forward_passes <= least + 32
 
 
 def test_the_only_step_is_at_the_warm_temperature(planted):
@@ -137,3 +150,13 @@ def test_a_first_step_without_candidates_has_no_loss_and_moves_nothing(planted):
     found = Dqss(steps=1, blend=0.0, refinement=0).search(planted.fresh(0), no_report)
     assert found.curves["loss"] == [0]
     assert all(max(mixing) == min(mixing) for mixing in itertools.chain.from_iterable(found.alpha.values()))
+
+
+def test_a_search_that_leads_nowhere_ends_with_the_best_uniform_pair(planted):
+    losses = {pair: planted.loss(planted.uniform(*pair)) for pair in product(range(3), repeat=2)}
+    best = min(losses, key=losses.__getitem__)
+    found = Dqss(steps=1, blend=0.0, refinement=0).search(planted.fresh(0), no_report)
+    # Without candidates in its only step alpha stays at even odds, whose argmax is the first candidate everywhere.
+    assert found.discretized_loss == losses[0, 0] > losses[best]
+    assert found.strategy == planted.strategy(planted.uniform(*best))
+    assert found.calibration_loss == losses[best]
