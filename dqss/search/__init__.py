@@ -15,7 +15,7 @@ SEARCHES: Registry[Search] = Registry(
     {
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform", version=2),
-        "random": Entry("dqss.search.random:Random", version=4),
+        "random": Entry("dqss.search.random:Random", version=5),
         "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
@@ -25,7 +25,7 @@ SEARCHES: Registry[Search] = Registry(
             "dqss.search.dqss:Dqss", 3, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
         ),
         "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 3, options={"refinement": 0}),
-        "dqss": Entry("dqss.search.dqss:Dqss", version=4),
+        "dqss": Entry("dqss.search.dqss:Dqss", version=5),
     },
 )
 

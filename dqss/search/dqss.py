@@ -55,8 +55,8 @@ class Dqss(Search):
     cold: float = 0.1
     blend: float = 0.3
     ramp: float = 0.5
-    probes: int = 4
-    refinement: int = 20_000
+    probes: int = 2
+    refinement: int = 16_000
 
     def __post_init__(self) -> None:
         if self.steps < 1:

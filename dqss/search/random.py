@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random as Generator
 
 from dqss.search.base import Found, Picks, Report, Search, SearchProblem
-from dqss.search.race import race
 
 
 @dataclass(frozen=True)
 class Random(Search):
-    """Each layer's pair drawn independently and evenly.
+    """Each layer's pair drawn independently and evenly, each strategy tried until it is known to be above the best.
 
     Args:
-        draws: how many strategies are tried on the calibration set, each until it is known to be above the best.
+        images: how many may be sent forward; the strategy under way is finished. By default as many as DQSS counts.
     """
 
-    draws: int = 100
+    images: int = 45_000
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"draws: {self.draws} is not allowed. Give at least 1.")
+        if self.images < 1:
+            raise ValueError(f"images: {self.images} is not allowed. Give at least 1.")
 
     def search(self, problem: SearchProblem, report: Report) -> Found:
         generator = Generator(problem.seed)
         weights, activations = len(problem.weight_quantizers), len(problem.activation_quantizers)
-        drawn: list[Picks] = [
-            tuple((generator.randrange(weights), generator.randrange(activations)) for _ in problem.layers)
-            for _ in range(self.draws)
-        ]
-        losses = race(problem, drawn, report)
-        best = min(range(self.draws), key=losses.__getitem__)
-        return Found(problem.strategy(drawn[best]), losses[best], curves={"loss": losses})
+        start = problem.cost.forward_passes
+        best: Picks = ()
+        least, losses = math.inf, []
+        while (spent := problem.cost.forward_passes - start) < self.images:
+            report("search", spent, self.images)
+            drawn = tuple((generator.randrange(weights), generator.randrange(activations)) for _ in problem.layers)
+            losses.append(problem.loss(drawn, least))
+            if not best or losses[-1] < least:
+                best, least = drawn, losses[-1]
+        report("search", self.images, self.images)
+        return Found(problem.strategy(best), least, curves={"loss": losses})

@@ -31,7 +31,7 @@ protocol: academic
 seeds: [3]
 ptq:
   quantizers: {weight: [minmax, mse], activation: [percentile, mse]}
-  methods: [uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]
+  methods: [uniform, best-uniform, random: {images: 100}, dqss: {steps: 3}]
 """
 MEASURED = {"started", "calibration_seconds", "search_seconds", "evaluation_seconds", "peak_memory_mb"}
 QUICK = {"iterations": 5}
@@ -172,7 +172,7 @@ def test_a_cell_gives_the_same_whatever_ran_before_it(name, small, cells, record
 def adaround_cells(tmp_path_factory):
     text = SUITE.replace("weight: [minmax, mse]", "weight: [minmax, adaround, adaround+bias]")
     text = text.replace("W4A4, W4A8", "W3A4, W4A4").replace(
-        "[uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]", "[uniform-adaround, random: {draws: 2}]"
+        "[uniform, best-uniform, random: {images: 100}, dqss: {steps: 3}]", "[uniform-adaround, random: {images: 100}]"
     )
     path = tmp_path_factory.mktemp("suite") / "adaround.yaml"
     path.write_text(text)

@@ -39,7 +39,7 @@ def run_for_real(problem: TabledProblem) -> SearchProblem:
 # Fewer draws than the defaults: they run the network too.
 @pytest.mark.parametrize(
     ("search", "options"),
-    [("best-uniform", {}), ("random", {"draws": 12}), ("coordinate-descent", {}), ("tpe", {"trials": 12})],
+    [("best-uniform", {}), ("random", {"images": 800}), ("coordinate-descent", {}), ("tpe", {"trials": 12})],
 )
 def test_a_search_finds_and_pays_on_the_table_what_it_would_by_running_the_network(problem, search, options):
     tabled, real = problem.fresh(3), run_for_real(problem).fresh(3)

@@ -120,7 +120,7 @@ def test_a_weight_candidates_key_has_the_versions_of_all_that_it_is_made_of(wher
 
 
 def test_the_definition_of_a_cell(cells):
-    cell = cells(TEXT.replace("random]", "random: {draws: 5}]"))[4]
+    cell = cells(TEXT.replace("random]", "random: {images: 5}]"))[4]
     assert cell.definition == {
         "suite_version": 1,
         "task": {
@@ -140,7 +140,7 @@ def test_the_definition_of_a_cell(cells):
             "weight": {"symmetric": True, "granularity": "per-tensor"},
             "activation": {"symmetric": False, "granularity": "per-tensor"},
         },
-        "method": {"name": "random", "version": METHODS.entry("random").version, "options": {"draws": 5}},
+        "method": {"name": "random", "version": METHODS.entry("random").version, "options": {"images": 5}},
         "quantizers": {
             "weight": [{"name": name, "version": QUANTIZERS.entry(name).version} for name in ("minmax", "mse")],
             "activation": [{"name": n, "version": QUANTIZERS.entry(n).version} for n in ("minmax", "mse", "kl")],
@@ -176,7 +176,7 @@ def test_what_matters_to_all_cells_changes_every_key(old, new, cells):
     ("old", "new"),
     [
         ("seeds: [0, 1]", "seeds: [2]"),
-        ("random]", "random: {draws: 7}]"),
+        ("random]", "random: {images: 7}]"),
         ("weight: [minmax, mse]", "weight: [mse, minmax]"),
         ("activation: [minmax, mse, kl]", "activation: [minmax, mse]"),
     ],

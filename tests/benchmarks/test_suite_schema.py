@@ -251,23 +251,23 @@ MALFORMED = {
     ),
     "unknown option": (
         "- dqss",
-        "- random:\n        drows: 3",
-        "17: ptq.methods.random.drows: no such option of 'random'. Did you mean 'draws'?",
+        "- random:\n        imges: 3",
+        "17: ptq.methods.random.imges: no such option of 'random'. Did you mean 'images'?",
     ),
     "option of a method without any": (
         "- dqss",
-        "- best-uniform: {draws: 8}",
-        "16: ptq.methods.best-uniform.draws: no such option of 'best-uniform'. It has none.",
+        "- best-uniform: {images: 8}",
+        "16: ptq.methods.best-uniform.images: no such option of 'best-uniform'. It has none.",
     ),
     "option of the wrong type": (
         "- dqss",
-        "- random:\n        draws: true",
-        "17: ptq.methods.random.draws: found the truth value true. Give a whole number.",
+        "- random:\n        images: true",
+        "17: ptq.methods.random.images: found the truth value true. Give a whole number.",
     ),
     "option that the search refuses": (
         "- dqss",
-        "- random:\n        draws: 0",
-        "17: ptq.methods.random.draws: 0 is not allowed. Give at least 1.",
+        "- random:\n        images: 0",
+        "17: ptq.methods.random.images: 0 is not allowed. Give at least 1.",
     ),
     "not a mapping": (GOOD, "- a\n- b\n", f"1: found a list. Give a mapping with the keys {ALL_KEYS}."),
     "only a text": (GOOD, "# why\nhello\n", f"2: found the text 'hello'. Give a mapping with the keys {ALL_KEYS}."),
@@ -297,12 +297,12 @@ def test_the_first_of_several_faults_is_told(tmp_path):
 
 
 def test_a_good_suite_holds_what_its_file_says(tmp_path):
-    suite = load(tmp_path, GOOD.replace("- dqss", "- random: {draws: 3}"))
+    suite = load(tmp_path, GOOD.replace("- dqss", "- random: {images: 3}"))
     assert suite.path == tmp_path / "suite.yaml"
     assert (suite.suite, suite.version, suite.task) == ("mine", 1, "fashion-mnist")
     assert (suite.models, suite.bits, suite.seeds) == (("resnet8", "resnet20"), ("W8A8", "W4A4"), (0, 1))
     assert suite.protocol[0].name == "all-layers"
-    assert [(m.name, m.options) for m in suite.ptq.methods] == [("uniform", {}), ("random", {"draws": 3})]
+    assert [(m.name, m.options) for m in suite.ptq.methods] == [("uniform", {}), ("random", {"images": 3})]
 
 
 def test_uniform_unfolds_to_the_shared_quantizers_in_the_order_of_the_weights(tmp_path):

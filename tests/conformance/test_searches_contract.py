@@ -36,7 +36,7 @@ def problem() -> SearchProblem:
 
 
 # A contract is not a benchmark: few steps will do.
-OPTIONS = {"dqss": {"steps": 20}, "random": {"draws": 8}, "tpe": {"trials": 15}}
+OPTIONS = {"dqss": {"steps": 20}, "random": {"images": 200}, "tpe": {"trials": 15}}
 
 
 class Run:

@@ -17,7 +17,7 @@ from dqss.search.random import Random
 from dqss.spec import PROTOCOLS, Bits, Protocol, Scheme
 from dqss.strategy import Choice, Strategy
 
-QUICK = Random(draws=4)
+QUICK = Random(images=40)
 RANGES = ("minmax", "percentile")
 CHEAP = {"weight_quantizers": RANGES, "activation_quantizers": RANGES}
 
@@ -148,7 +148,7 @@ def test_a_model_with_several_inputs_takes_sequences_of_them():
     batches = [(torch.randn(5, 2, generator=generator), torch.randn(5, 4, generator=generator)) for _ in range(2)]
     result = quantize_ptq(Sum(), batches, search=QUICK, **CHEAP)
     assert result.model(*batches[0]).shape == (5, 3)
-    assert result.report.forward_passes == 4 * 10
+    assert 40 <= result.report.forward_passes < 40 + 10
 
 
 def test_only_the_named_quantizers_are_candidates(tiny, batches):
@@ -181,11 +181,11 @@ def test_progress_is_reported(tiny, batches):
     stages = []
     quantize_ptq(tiny, batches, search=QUICK, **CHEAP, report=lambda *stage: stages.append(stage))
     assert stages[:3] == [("calibration", done, 3) for done in (1, 2, 3)]
-    # Strategies race over the three batches; how far the foremost is never falls.
+    # How much of the budget of images is spent never falls.
     searched = stages[3:]
-    assert {(name, total) for name, _, total in searched} == {("search", 3)}
+    assert {(name, total) for name, _, total in searched} == {("search", 40)}
     assert [done for _, done, _ in searched] == sorted(done for _, done, _ in searched)
-    assert searched[-1][1] == 3
+    assert searched[-1][1] == 40
 
 
 @pytest.mark.parametrize(
@@ -233,5 +233,5 @@ def test_one_problem_serves_many_searches(tiny, batches):
     Dqss(steps=5).search(problem.fresh(0), no_report)
     shared = problem.fresh(5)
     assert QUICK.search(shared, no_report) == alone
-    assert shared.cost.forward_passes == 4 * 10
+    assert 40 <= shared.cost.forward_passes < 40 + 10
     assert problem.cost.forward_passes == 0
