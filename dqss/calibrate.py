@@ -133,7 +133,7 @@ class TensorSummary:
         edge = below * (2 / BINS) - 1
         below += torch.arange(len(below), device=below.device, dtype=torch.int32)[:, None] * (BINS + 1)
         # On a CPU three times as fast as `gather`.
-        at, found = below.view(-1), flat.new_empty(highest + 2, flat.numel())
+        at, found = below.reshape(-1), flat.new_empty(highest + 2, flat.numel())
         for sums, read in zip(self._sums, found, strict=False):
             torch.index_select(sums.view(-1), 0, at, out=read)
         density, *moments = found.view(-1, *flat.shape)

@@ -24,7 +24,7 @@ protocol: all-layers
 seeds: [0, 1, 2]
 ptq:
   quantizers: {weight: [minmax, mse], activation: [minmax, mse]}
-  methods: [uniform, best-uniform, random: {draws: 2}, dqss: {steps: 3}]
+  methods: [uniform, best-uniform, random: {images: 100}, dqss: {steps: 3}]
 """
 
 # The command line, on 64 calibration images and 128 test images.

@@ -40,7 +40,7 @@ class Kl(Quantizer):
             raise ValueError(f"narrowest: {self.narrowest} is not allowed. Give a number from 0 to 1.")
 
     def range(self, summary: TensorSummary, spec: QuantSpec) -> tuple[Tensor, Tensor]:
-        found = table(summary, spec)
+        found = divergence_table(summary, spec)
         bins = found.shape[1]
         stops = torch.arange(1, bins + 1, device=found.device)
         whole = torch.where(found < torch.inf, stops, 0).amax(1, keepdim=True)
@@ -50,7 +50,7 @@ class Kl(Quantizer):
         return clip(summary, summary.limit * kept / bins)
 
 
-def table(summary: TensorSummary, spec: QuantSpec) -> Tensor:
+def divergence_table(summary: TensorSummary, spec: QuantSpec) -> Tensor:
     """Return the divergences of all thresholds; the summary keeps them.
 
     Returns:

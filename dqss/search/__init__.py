@@ -20,11 +20,11 @@ SEARCHES: Registry[Search] = Registry(
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),
         "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
-        # What the steps of DQSS find before refinement, by either relaxation.
+        # DQSS without its refinement, by either relaxation.
         "dqss-softmax": Entry(
-            "dqss.search.dqss:Dqss", 3, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
+            "dqss.search.dqss:Dqss", 4, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
         ),
-        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 3, options={"refinement": 0}),
+        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 4, options={"refinement": 0}),
         "dqss": Entry("dqss.search.dqss:Dqss", version=5),
     },
 )

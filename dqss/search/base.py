@@ -145,8 +145,8 @@ class Found:
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
             another one. None likewise.
         alpha: layer name -> final mixing weights of (weight, activation) candidates; None likewise.
-        curves: name -> one value per step; `loss` of a race has one per strategy, exact for the best, else what the
-            race had summed up, which is at most its loss.
+        curves: name -> one value per step; `loss` of several strategies has one for each, exact for the best, else what
+            was summed up until it was given up, which is at most its loss.
     """
 
     strategy: Strategy

@@ -95,7 +95,9 @@ class Dqss(Search):
                 loss = problem.batch_loss(batch)
                 optimizer.zero_grad()
                 loss.backward()
-            optimizer.step()
+            # One step along a gradient that is not a number would spoil alpha for good.
+            if loss.isfinite():
+                optimizer.step()
             curves["loss"].append(loss.item())
             curves["entropy"].append(mean_entropy(softmax_at(alpha, temperature)))
             report("search", step + 1, self.steps)
@@ -104,9 +106,9 @@ class Dqss(Search):
         relaxed_loss = problem.current_loss()
         discretized = discretize(alpha)
         discretized_loss = problem.loss(discretized)
-        rivals = [discretized, *(problem.uniform(*pair) for pair in uniform_pairs(problem))]
-        probed = race(problem.part(self.probes), rivals, no_report)
-        start = rivals[min(range(len(rivals)), key=probed.__getitem__)]
+        starts = [discretized, *(problem.uniform(*pair) for pair in uniform_pairs(problem))]
+        probed = race(problem.part(self.probes), starts, no_report)
+        start = starts[min(range(len(starts)), key=probed.__getitem__)]
         if problem.loss(start, discretized_loss) >= discretized_loss:
             start = discretized
         refined = refine(problem, start, self.refinement, generator, report)

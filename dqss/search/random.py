@@ -14,7 +14,8 @@ class Random(Search):
     """Each layer's pair drawn independently and evenly, each strategy tried until it is known to be above the best.
 
     Args:
-        images: how many may be sent forward; the strategy under way is finished. By default as many as DQSS counts.
+        images: how many may be sent forward; the strategy under way is finished. By default as many as DQSS counts on
+            1,024 calibration images in batches of 64. Where there are fewer strategies, each is tried once.
     """
 
     images: int = 45_000
@@ -29,9 +30,14 @@ class Random(Search):
         start = problem.cost.forward_passes
         best: Picks = ()
         least, losses = math.inf, []
-        while (spent := problem.cost.forward_passes - start) < self.images:
+        tried: set[Picks] = set()
+        strategies = (weights * activations) ** len(problem.layers)
+        while (spent := problem.cost.forward_passes - start) < self.images and len(tried) < strategies:
             report("search", spent, self.images)
             drawn = tuple((generator.randrange(weights), generator.randrange(activations)) for _ in problem.layers)
+            if drawn in tried:
+                continue
+            tried.add(drawn)
             losses.append(problem.loss(drawn, least))
             if not best or losses[-1] < least:
                 best, least = drawn, losses[-1]

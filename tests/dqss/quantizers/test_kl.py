@@ -6,7 +6,7 @@ import torch
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from dqss.quantizers import QUANTIZERS
-from dqss.quantizers.kl import Kl, divergences, table
+from dqss.quantizers.kl import Kl, divergence_table, divergences
 from dqss.spec import QuantSpec
 
 BINS = 2048
@@ -186,7 +186,7 @@ def test_the_tight_search_may_clip_to_less_than_a_sixteenth_and_keeps_a_bin_for_
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_table_holds_the_plain_loops_divergence_of_every_threshold_on_a_filled_bin(summarise, symmetric):
     bins = np.array([0, 0, 1, 1, 1, 2, 5, 6, 6, 40, 41, 300, BINS - 1])
-    found = table(summarise(tensor_of(bins, signed=False)), QuantSpec(3, symmetric))[0]
+    found = divergence_table(summarise(tensor_of(bins, signed=False)), QuantSpec(3, symmetric))[0]
     levels = 4 if symmetric else 8
     histogram = np.bincount(bins, minlength=BINS)
     histogram[0] = histogram[1]
@@ -197,7 +197,7 @@ def test_the_table_holds_the_plain_loops_divergence_of_every_threshold_on_a_fill
 
 
 def test_of_zeros_alone_the_table_allows_the_first_bin(summarise):
-    found = table(summarise(torch.zeros(5)), QuantSpec(4, symmetric=True))[0]
+    found = divergence_table(summarise(torch.zeros(5)), QuantSpec(4, symmetric=True))[0]
     assert found[0] == 0
     assert found[1:].isinf().all()
 

@@ -125,7 +125,7 @@ def test_it_writes_a_value_per_step_and_counts_its_passes(planted):
     assert {name: len(curve) for name, curve in found.curves.items()} == {"loss": 7, "entropy": 7, "refined": 1}
     discretized = planted.fresh(0)
     uniform = [planted.uniform(*pair) for pair in product(range(3), repeat=2)]
-    race(discretized, [picks_of(planted, found.strategy), *uniform], no_report)
+    race(discretized.part(2), [picks_of(planted, found.strategy), *uniform], no_report)
     # Seven batches of eight images there and back; then all 32 for the relaxed loss, for that of alpha's strategy and
     # for refinement to begin, and for the winner of the race as far as it goes.
     least = 7 * 8 * 3 + 3 * 32 + discretized.cost.forward_passes
@@ -160,3 +160,13 @@ def test_a_search_that_leads_nowhere_ends_with_the_best_uniform_pair(planted):
     assert found.discretized_loss == losses[0, 0] > losses[best]
     assert found.strategy == planted.strategy(planted.uniform(*best))
     assert found.calibration_loss == losses[best]
+
+
+def test_a_step_whose_loss_is_not_a_number_leaves_alpha_as_it_is(planted):
+    problem = planted.fresh(0)
+    losses = iter([1.0, math.nan, *[1.0] * 1000])
+    whole = problem.output_loss
+    object.__setattr__(problem, "output_loss", lambda output, target: next(losses) * whole(output, target))
+    found = Dqss(steps=20, refinement=0).search(problem, no_report)
+    assert math.isnan(found.curves["loss"][1])
+    assert all(map(math.isfinite, itertools.chain.from_iterable(itertools.chain.from_iterable(found.alpha.values()))))

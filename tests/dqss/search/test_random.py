@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 
 from dqss.search.base import no_report
@@ -36,12 +38,19 @@ def test_every_pair_is_drawn_for_every_layer_evenly(problem):
         return 1.0
 
     object.__setattr__(problem, "loss", loss)
-    Random(images=600).search(problem, no_report)
-    assert len(drawn) == 600
+    Random(images=100).search(problem, no_report)
+    assert len(set(drawn)) == len(drawn) == 100
     for layer in range(3):
         for pair in ((weight, activation) for weight in range(3) for activation in range(2)):
-            # 100 expected; five standard deviations are 46.
-            assert abs(sum(picks[layer] == pair for picks in drawn) - 100) < 46
+            # A sixth expected; of 100 of 216 strategies five standard deviations are 13.7.
+            assert abs(sum(picks[layer] == pair for picks in drawn) - 100 / 6) < 13.7
+
+
+def test_where_there_are_few_strategies_each_is_tried_once(problem):
+    found = Random(images=100_000).search(problem, no_report)
+    assert len(found.curves["loss"]) == (3 * 2) ** 3
+    every = product(product(range(3), range(2)), repeat=3)
+    assert found.calibration_loss == min(problem.loss(picks) for picks in every)
 
 
 def test_a_draw_without_a_finite_loss_is_still_a_strategy(problem):
