@@ -14,8 +14,8 @@ class Random(Search):
     """Each layer's pair drawn independently and evenly, each strategy tried until it is known to be above the best.
 
     Args:
-        images: how many may be sent forward; the strategy under way is finished. By default as many as DQSS counts on
-            1,024 calibration images in batches of 64. Where there are fewer strategies, each is tried once.
+        images: how many may be sent forward; the strategy under way is finished. The default is about what DQSS counts
+            on 1,024 calibration images in batches of 64. Where there are fewer strategies, each is tried once.
     """
 
     images: int = 45_000

@@ -1,6 +1,6 @@
 """Measure what a DQSS search step costs against a step with one fake quantizer per layer, and against the naive sum.
 
-All three run the same network on the same batch, forward and backward, and are timed in turns, in processor time on one
+All run the same network on the same batch, forward and backward, and are timed in turns, in processor time on one
 thread; the figure is the median of the ratios. Their peak memory is compared too, and the mixture alone with 16
 candidates against itself with 2. Run it with `tox -e bench`.
 """
