@@ -101,13 +101,12 @@ class CandidateLayer(nn.Module):
             x = fake_quantize(input, self.activations[self.choice[1]])
         else:
             parameters = {name: mix_weights(stack, self.mixing[0]) for name, stack in self._stacks()}
-            x = self.mixture(input, self.mixing[1])
+            x = self.mixture(input, self.mixing[1], self.blend)
             if self.blend < 1:
                 parameters = {
                     name: torch.lerp(self.layer.get_parameter(name), mixed, self.blend)
                     for name, mixed in parameters.items()
                 }
-                x = torch.lerp(input, x, self.blend)
         output: Tensor = functional_call(self.layer, parameters, _arguments(x, output_size))
         return output
 

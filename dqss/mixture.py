@@ -61,19 +61,20 @@ class ActivationMixture(nn.Module):
         # Where rounding falls depends on the input's type, so each type has tables of its own, made when first needed.
         self.tables: dict[tuple[torch.dtype, torch.device], Tables] = {}
 
-    def forward(self, x: Tensor, mixing: Tensor) -> Tensor:
-        """Return the mixture, of the shape and type of `x`.
+    def forward(self, x: Tensor, mixing: Tensor, blend: float = 1.0) -> Tensor:
+        """Return the mixture, or its blend with the input as it is, of the shape and type of `x`.
 
         Args:
             x: any shape, of a floating type; of halves it is worked out in float32, as `fake_quantize` does.
             mixing: (N,), the mixing weights.
+            blend: the share of the mixture, 0 to 1; the rest is x.
         """
         if x.dtype in (torch.float16, torch.bfloat16):
-            return self(x.float(), mixing).to(x.dtype)  # type: ignore[no-any-return]
+            return self(x.float(), mixing, blend).to(x.dtype)  # type: ignore[no-any-return]
         kind = (x.dtype, x.device)
         if kind not in self.tables:
             self.tables[kind] = tables_of(self.qparams, *kind)
-        result: Tensor = _Mixture.apply(x, mixing, self.tables[kind])  # type: ignore[no-untyped-call]
+        result: Tensor = _Mixture.apply(x, mixing, blend, self.tables[kind])  # type: ignore[no-untyped-call]
         return result
 
 
@@ -126,11 +127,11 @@ class Tables:
     stored: torch.dtype
 
     def read(self, x: Tensor, mixing: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the int32 row and the mixture's value for each element.
+        """Return the int32 row and the sum of its values, weighted, for each element.
 
         Args:
             x: (n,), of the type of `values`.
-            mixing: (N,).
+            mixing: (N,), the weights.
         """
         # One buffer for all floats in turn: fresh memory for each would cost as much as the arithmetic.
         buffer = self.cells.position(x)
@@ -214,18 +215,22 @@ def _values_and_slopes(probes: Tensor, qparams: Qparams) -> tuple[Tensor, Tensor
 
 class _Mixture(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mixing: Tensor, tables: Tables) -> Tensor:
+    def forward(ctx: Any, x: Tensor, mixing: Tensor, blend: float, tables: Tables) -> Tensor:
         # In the order in which x lies in memory, a dense tensor is flat without a copy.
         order = sorted(range(x.ndim), key=x.stride, reverse=True)
         lying = x.permute(order)
-        row, result = tables.read(lying.flatten().to(tables.values.dtype), mixing.to(tables.values))
+        flat = lying.flatten().to(tables.values.dtype)
+        # Blending the tables leaves one pass over the elements, where there is any blending.
+        row, result = tables.read(flat, mixing.to(tables.values) * blend)
+        if blend < 1:
+            result.add_(flat, alpha=1 - blend)
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(mixing, row.to(tables.stored))
-            ctx.tables, ctx.order = tables, order
+            ctx.blend, ctx.tables, ctx.order = blend, tables, order
         return _restored(result.to(x.dtype), lying.shape, order)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         mixing, row = ctx.saved_tensors
         tables: Tables = ctx.tables
         row = row.to(torch.int32)
@@ -233,11 +238,12 @@ class _Mixture(torch.autograd.Function):
         flat = lying.flatten().to(tables.values.dtype)
         to_x = to_mixing = None
         if ctx.needs_input_grad[0]:
-            slopes = (tables.slopes @ mixing.to(tables.slopes)).index_select(0, row)
+            by_row = tables.slopes @ (mixing.to(tables.slopes) * ctx.blend) + (1 - ctx.blend)
+            slopes = by_row.index_select(0, row)
             to_x = _restored(slopes.mul_(flat).to(gradient.dtype), lying.shape, ctx.order)
         if ctx.needs_input_grad[1]:
-            to_mixing = _weighted_rows(row, tables.values, flat).to(mixing.dtype)
-        return to_x, to_mixing, None
+            to_mixing = _weighted_rows(row, tables.values, flat).mul_(ctx.blend).to(mixing.dtype)
+        return to_x, to_mixing, None, None
 
 
 def _weighted_rows(row: Tensor, values: Tensor, weight: Tensor) -> Tensor:

@@ -22,10 +22,10 @@ SEARCHES: Registry[Search] = Registry(
         "exhaustive": Entry("dqss.search.exhaustive:Exhaustive"),
         # DQSS without its refinement, by either relaxation.
         "dqss-softmax": Entry(
-            "dqss.search.dqss:Dqss", 4, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
+            "dqss.search.dqss:Dqss", 5, options={"relaxation": "softmax", "cold": 0.02, "refinement": 0}
         ),
-        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 4, options={"refinement": 0}),
-        "dqss": Entry("dqss.search.dqss:Dqss", version=5),
+        "dqss-gumbel": Entry("dqss.search.dqss:Dqss", 5, options={"refinement": 0}),
+        "dqss": Entry("dqss.search.dqss:Dqss", version=6),
     },
 )
 

@@ -109,7 +109,7 @@ class Dqss(Search):
         starts = [discretized, *(problem.uniform(*pair) for pair in uniform_pairs(problem))]
         probed = race(problem.part(self.probes), starts, no_report)
         start = starts[min(range(len(starts)), key=probed.__getitem__)]
-        if problem.loss(start, discretized_loss) >= discretized_loss:
+        if start != discretized and problem.loss(start, discretized_loss) >= discretized_loss:
             start = discretized
         refined = refine(problem, start, self.refinement, generator, report)
         curves["refined"] = refined.losses

@@ -35,13 +35,17 @@ def outcome(mixture, x: Tensor, mixing: Tensor, upstream: Tensor) -> tuple[Tenso
     return output.detach(), to_x, to_mixing
 
 
-def assert_equals_the_sum(qparams: list[Qparams], x: Tensor) -> None:
+def assert_equals_the_sum(qparams: list[Qparams], x: Tensor, blend: float = 1.0) -> None:
+    def efficient_mixture(x: Tensor, mixing: Tensor) -> Tensor:
+        return ActivationMixture(qparams)(x, mixing, blend)
+
     def naive(x: Tensor, mixing: Tensor) -> Tensor:
-        return sum(weight * fake_quantize(x, q) for weight, q in zip(mixing, qparams, strict=True))
+        mixed = sum(weight * fake_quantize(x, q) for weight, q in zip(mixing, qparams, strict=True))
+        return blend * mixed + (1 - blend) * x
 
     mixing = mixing_of(len(qparams))
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    efficient = outcome(ActivationMixture(qparams), x, mixing, upstream)
+    efficient = outcome(efficient_mixture, x, mixing, upstream)
     expected = outcome(naive, x, mixing, upstream)
     # Each value by itself: one bucket off would be a whole step of a grid.
     reach = max((q.scale * 2**q.spec.bits).item() for q in qparams)
@@ -55,6 +59,15 @@ def assert_equals_the_sum(qparams: list[Qparams], x: Tensor) -> None:
 def test_the_mixture_equals_the_sum_on_and_beside_every_rounding_boundary(bits, symmetric, count):
     qparams = grids(bits, symmetric, count, seed=bits)
     assert_equals_the_sum(qparams, around_boundaries(qparams))
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3, 0.75])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_mixture_is_blended_with_its_input(symmetric, blend):
+    qparams = grids(4, symmetric, count=8)
+    assert_equals_the_sum(qparams, around_boundaries(qparams), blend)
+    image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    assert_equals_the_sum(qparams, image, blend)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3, 4), (2, 3, 4, 5)])
