@@ -15,7 +15,7 @@ SEARCHES: Registry[Search] = Registry(
     {
         "uniform": Entry("dqss.search.uniform:Uniform"),
         "best-uniform": Entry("dqss.search.best_uniform:BestUniform", version=2),
-        "random": Entry("dqss.search.random:Random", version=5),
+        "random": Entry("dqss.search.random:Random", version=6),
         "greedy-sqnr": Entry("dqss.search.greedy_sqnr:GreedySqnr"),
         "fisher": Entry("dqss.search.fisher:Fisher"),
         "coordinate-descent": Entry("dqss.search.coordinate_descent:CoordinateDescent"),

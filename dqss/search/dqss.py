@@ -56,7 +56,7 @@ class Dqss(Search):
     blend: float = 0.3
     ramp: float = 0.5
     probes: int = 2
-    refinement: int = 16_000
+    refinement: int = 14_000
 
     def __post_init__(self) -> None:
         if self.steps < 1:

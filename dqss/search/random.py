@@ -18,7 +18,7 @@ class Random(Search):
             on 1,024 calibration images in batches of 64. Where there are fewer strategies, each is tried once.
     """
 
-    images: int = 45_000
+    images: int = 43_000
 
     def __post_init__(self) -> None:
         if self.images < 1:
