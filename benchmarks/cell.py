@@ -188,6 +188,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         layers=_layer_facts(problem, found),
         curves=found.curves,
         outcomes=Outcomes.pack(scores.outcomes.cpu().numpy()),
+        pictures=scores.pictures,
         ids={split.value: shortened(subject.task.ids(split)) for split in Split},
     )
 

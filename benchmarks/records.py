@@ -18,6 +18,7 @@ from benchmarks.outcomes import fault_of
 from dqss.spec import Bits
 
 SCHEMA_VERSION = 2
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -100,6 +101,45 @@ class Outcomes(_Part):
         return numpy.frombuffer(content, "<f4")
 
 
+class Picture(_Part):
+    """A part of a test image as it came out.
+
+    Args:
+        image: base64 of a PNG file.
+        error: the same, of its differences from the original; None for the original itself.
+    """
+
+    image: str
+    error: str | None = None
+
+    @field_validator("image", "error")
+    @classmethod
+    def _is_png(cls, value: str | None) -> str | None:
+        if value is not None and not base64.b64decode(value, validate=True).startswith(PNG_SIGNATURE):
+            raise ValueError("not a PNG file in base64")
+        return value
+
+    @classmethod
+    def of(cls, image: bytes, error: bytes | None = None) -> Picture:
+        """Return the picture that these PNG files make."""
+        encoded = [None if content is None else base64.b64encode(content).decode() for content in (image, error)]
+        return cls(image=encoded[0] or "", error=encoded[1])
+
+
+class Pictures(_Part):
+    """What a reader compares by eye: one part of one test image.
+
+    Args:
+        caption: which part of which image, and how errors are shown.
+        references: name -> picture of what outputs are compared with, the original first.
+        output: of the cell's quantized model.
+    """
+
+    caption: str
+    references: dict[str, Picture]
+    output: Picture
+
+
 class Record(_Part):
     """Everything that is known of one finished cell.
 
@@ -128,6 +168,7 @@ class Record(_Part):
         strategy: layer name -> choice.
         layers: layer name -> facts, in the network's order.
         curves: name -> one value per search step; as in dqss.search.base.Found.
+        pictures: what the model made of a part of one test image, where the task has something to look at.
         ids: split name -> ids in the source data set, in their order; `first-last` where that is all of them in a row.
         processes: how many worked on the suite run.
     """
@@ -165,6 +206,7 @@ class Record(_Part):
     layers: dict[str, LayerFacts] | None = None
     curves: dict[str, list[float]] = {}
     outcomes: Outcomes | None = None
+    pictures: Pictures | None = None
     ids: dict[str, list[int] | str] = {}
     started: str
     processes: int = 1

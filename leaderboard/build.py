@@ -71,7 +71,7 @@ def make_environment() -> Environment:
     )
     for name in ("number", "signed", "interval", "seconds", "listed", "counted", "command", "protocol_words"):
         environment.filters[name] = getattr(wording, name)
-    for name in ("comparison_anchor", "board_anchor", "strategy_path", "record_anchor"):
+    for name in ("comparison_anchor", "board_anchor", "strategy_path", "pictures_path", "record_anchor"):
         environment.globals[name] = getattr(base, name)
     environment.globals.update(_shared())
     return environment
@@ -81,7 +81,7 @@ def _shared() -> dict[str, Any]:
     style = (HERE / "static" / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     # The style stands in the page and is allowed by its hash: browsers differ in what 'self' means for a file on disk.
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     return {
         "style": Markup(style),
         "policy": policy,
@@ -96,8 +96,8 @@ def _shared() -> dict[str, Any]:
 
 
 def _remove_stale(site: Path, written: set[str]) -> None:
-    """Take away the strategy pages of an earlier build, whose records are gone."""
-    for path in sorted(site.glob("strategies/*.html")):
+    """Take away the pages of boards of an earlier build, whose records are gone."""
+    for path in sorted([*site.glob("strategies/*.html"), *site.glob("pictures/*.html")]):
         mark = f'<meta name="generator" content="{GENERATOR}">'
         if path.relative_to(site).as_posix() not in written and mark in path.read_text(errors="replace")[:4000]:
             path.unlink()

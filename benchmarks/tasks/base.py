@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Generator, Tensor, nn
 
 from benchmarks.datasets import MissingDataError as MissingDataError
+from benchmarks.records import Pictures
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -48,11 +49,13 @@ class Scores:
         primary: the task's metric over the split.
         outcomes: (N,), one number or truth value per image, in the split's order.
         measures: what else was measured: a name with its unit -> its value.
+        pictures: a part of one image to look at, where there is something to see.
     """
 
     primary: float
     outcomes: Tensor
     measures: dict[str, float] = field(default_factory=dict)
+    pictures: Pictures | None = None
 
 
 class Task(ABC):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from leaderboard.views import cells, overview, strategies
+from leaderboard.views import cells, overview, pictures, strategies
 from leaderboard.views.base import View
 
 # The overview is written last, so that it never links to a page that is not there yet.
-VIEWS: tuple[View, ...] = (strategies.pages, cells.pages, overview.pages)
+VIEWS: tuple[View, ...] = (strategies.pages, pictures.pages, cells.pages, overview.pages)

@@ -68,6 +68,11 @@ def strategy_path(comparison: Comparison, board: Board) -> str:
     return f"strategies/{slug(*_names(comparison, board))}.html"
 
 
+def pictures_path(comparison: Comparison, board: Board) -> str:
+    """Return where the page with a board's pictures lies."""
+    return f"pictures/{slug(*_names(comparison, board))}.html"
+
+
 def record_anchor(record: Record) -> str:
     """Return the id of a record's entry on the page of cells."""
     return slug(record.suite, record.key[:12])

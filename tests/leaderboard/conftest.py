@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 
-from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Record, key_of, write_record
+from benchmarks.records import LayerChoice, LayerFacts, MetricFacts, Outcomes, Pictures, Record, key_of, write_record
 
 QUANTIZERS = ["minmax", "mse"]
 
@@ -36,6 +36,7 @@ def make_record(
     strategy: dict[str, tuple[str, str]] | None = None,
     alpha: Sequence[float] | None = None,
     losses: dict[str, float] | None = None,
+    pictures: Pictures | None = None,
     started: str = "2026-01-01T00:00:00+00:00",
 ) -> Record:
     """Return a record; truth values (0 and 1) are hits, other numbers are scores of images."""
@@ -67,6 +68,7 @@ def make_record(
             "search_seconds": 2.0,
             "forward_passes": 1024,
             "outcomes": None if packed is None else Outcomes.pack(packed),
+            "pictures": pictures,
             **(losses or {}),
         }
         if strategy:

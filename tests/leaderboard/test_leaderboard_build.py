@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
+from benchmarks.records import Picture, Pictures
 from leaderboard.build import BoardError, build_site
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x'"
 GOOD, FAIR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20
 CHOICES = {"stem.conv": ("mse", "minmax"), "fc": ("minmax", "mse")}
+
+
+def png(grey: int) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.new("L", (2, 2), grey).save(file, "PNG")
+    return file.getvalue()
+
+
+def pictures(grey: int, caption: str = "a corner") -> Pictures:
+    """An output of this grey beside an original and a bicubic image."""
+    references = {"original": Picture.of(png(0)), "bicubic": Picture.of(png(1), png(2))}
+    return Pictures(caption=caption, references=references, output=Picture.of(png(grey), png(grey + 1)))
 
 
 class Reader(HTMLParser):
@@ -63,7 +78,8 @@ def results(tmp_path, cell):
         cell("uniform-minmax", None, suite=suite, status="failed", reason=HOSTILE)
         for seed in (0, 1):
             cell("dqss", GOOD, suite=suite, seed=seed, strategy=CHOICES, alpha=[0.25, 0.75])
-    cell("dqss", GOOD, suite="classification", model=HOSTILE, bits="W4A8", protocol="../" + HOSTILE, strategy=CHOICES)
+    shown = {"model": HOSTILE, "bits": "W4A8", "protocol": "../" + HOSTILE, "pictures": pictures(9, HOSTILE)}
+    cell("dqss", GOOD, suite="classification", strategy=CHOICES, **shown)
     return tmp_path
 
 
@@ -116,10 +132,12 @@ def test_seeds_that_not_every_board_has_are_said_to_be_so(tmp_path, cell):
 
 def test_hostile_words_are_text_on_every_page_and_never_leave_the_site(results):
     pages = site_of(results)
-    assert {path.parent.name for path in pages.values()} == {"site", "strategies"}
+    assert {path.parent.name for path in pages.values()} == {"site", "strategies", "pictures"}
     for path in pages.values():
         reader = Reader(path)
-        assert not {"script", "img", "iframe", "link", "object"} & {tag for tag, _ in reader.elements}
+        assert not {"script", "iframe", "link", "object"} & {tag for tag, _ in reader.elements}
+        sources = [str(found["src"]) for tag, found in reader.elements if tag == "img"]
+        assert all(re.fullmatch("data:image/png;base64,[A-Za-z0-9+/=]+", source) for source in sources)
         assert not any(name.startswith("on") or name == "style" for _, found in reader.elements for name in found)
     assert f"failed: {HOSTILE}" in Reader(pages["index.html"]).words()
 
@@ -132,9 +150,14 @@ def test_the_site_loads_nothing_and_allows_only_its_own_style(results):
         style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
         assert style is not None
         digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-        assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        assert (
+            policy
+            == f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+        )
         assert not re.search(r"url\(|@import|https?:", style[1])
-        for _, found in reader.elements:
+        for tag, found in reader.elements:
+            if tag == "img":
+                assert str(found.pop("src")).startswith("data:image/png;base64,")
             assert not {"src", "srcset", "data", "action", "xlink:href"} & set(found)
 
 
@@ -188,6 +211,40 @@ def test_the_discretization_gap_is_what_rounding_alpha_costs_not_what_the_search
     )
 
 
+def test_a_strip_shows_the_references_the_bar_and_dqss_with_their_errors(tmp_path, cell):
+    cell("uniform-minmax", [1.0, 2.0], pictures=pictures(10))
+    cell("best-uniform", [1.0, 3.0], pictures=pictures(20))
+    cell("dqss", [2.0, 3.0], pictures=pictures(30), seed=0)
+    cell("dqss", [2.0, 3.0], pictures=pictures(40), seed=1)
+    cell("random", [2.0, 2.0], pictures=pictures(50, "another corner"), seed=0)
+    pages = site_of(tmp_path)
+
+    def shown(page: Path) -> list[tuple[str | None, int]]:
+        """What the page calls each image, and its grey."""
+        images = [found for tag, found in Reader(page).elements if tag == "img"]
+        contents = [base64.b64decode(str(found["src"]).split(",")[1]) for found in images]
+        greys = [PIL.Image.open(io.BytesIO(content)).getpixel((0, 0)) for content in contents]
+        return [(found["alt"], grey) for found, grey in zip(images, greys, strict=True)]
+
+    references = [("original", 0), ("bicubic", 1)]
+    assert shown(pages["index.html"]) == [
+        *references, ("best-uniform", 20), ("dqss", 30),
+        ("error of bicubic", 2), ("error of best-uniform", 21), ("error of dqss", 31),
+    ]  # fmt: skip
+    (path,) = (path for name, path in pages.items() if name.startswith("pictures/"))
+    # The best score first, as on the board; what shows another part of the image is left out.
+    assert shown(path)[:5] == [*references, ("dqss", 30), ("best-uniform", 20), ("uniform-minmax", 10)]
+    assert "a corner" in Reader(path).words()
+    assert "another corner" not in Reader(path).words()
+
+
+def test_what_is_no_png_file_is_no_picture():
+    with pytest.raises(ValueError, match="not a PNG file"):
+        Picture.of(b"<svg onload=alert(1)>")
+    with pytest.raises(ValueError, match="base64"):
+        Picture(image='"><script>')
+
+
 def test_the_command_of_a_cell_is_quoted_for_the_shell(results):
     words = Reader(site_of(results)["cells.html"]).text
     assert "dqss-bench run quickstart --only model=resnet8,bits=W4A4,method=dqss --seeds 1 --out again" in words
@@ -207,7 +264,7 @@ def test_the_same_records_give_the_same_bytes_wherever_they_lie(results, tmp_pat
     assert f"quickstart/{bad.name}: not a record".encode() in first["index.html"]
 
 
-def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results):
+def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results, cell):
     before = site_of(results)
     (results / "site" / "strategies" / "mine.html").write_text("<p>a page of somebody else</p>")
     for path in (results / "quickstart").glob("*.json"):
@@ -216,6 +273,12 @@ def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results)
     assert any(name.startswith("strategies/quickstart-") for name in before)
     assert not any(name.startswith("strategies/quickstart-") for name in after)
     assert "strategies/mine.html" in after
+    assert any(name.startswith("pictures/") for name in after)
+    for path in (results / "classification").glob("*.json"):
+        if '"pictures": {' in path.read_text():
+            path.unlink()
+    cell("dqss", GOOD)
+    assert not any(name.startswith("pictures/") for name in site_of(results))
 
 
 def test_without_records_the_message_says_what_to_do(tmp_path, cell):
