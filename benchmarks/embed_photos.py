@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 import PIL.Image
+import torch
 
 from benchmarks.datasets import SUMS, MissingDataError
 from benchmarks.packaged import PHOTOGRAPHS
+from benchmarks.tasks.super_resolution import CROP, luma
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CROP = 192
 DETAIL = 1.5
 MOST_CROPS = 48
 """A photograph gives at most this many crops: those with the most detail, of those that have at least DETAIL."""
@@ -121,23 +122,6 @@ TESTS = {
 """Test photograph -> the factor it is downscaled by and the longest side of the crop of its middle, in pixels."""
 
 
-def luma(rgb: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
-    """Return BT.601 studio luma, 16 to 235, rounded half up: MATLAB's rgb2ycbcr of 8-bit images.
-
-    >>> luma(numpy.array([[[0, 0, 0], [255, 255, 255]]], dtype="u1"))
-    array([[ 16, 235]], dtype=uint8)
-
-    Args:
-        rgb: (H, W, 3), uint8.
-
-    Returns:
-        (H, W), uint8.
-    """
-    # Of whole numbers, so that no machine rounds otherwise.
-    weighted = rgb.astype(numpy.int64) @ numpy.array([65481, 128553, 24966])
-    return ((weighted + 16 * 255_000 + 127_500) // 255_000).astype(numpy.uint8)
-
-
 def detail(crop: numpy.ndarray[Any, Any]) -> float:
     """Return the mean absolute second difference, over rows and columns alike, in levels of 8 bits.
 
@@ -201,7 +185,7 @@ def embed_photos(debian: Path, destination: Path) -> None:
         for wallpaper in wallpapers:
             with PIL.Image.open(debian / wallpaper.file) as image:
                 rgb = image.convert("RGB")
-            views = (luma(numpy.asarray(shrunk(rgb, factor))) for factor in wallpaper.shrinks)
+            views = (luma(torch.from_numpy(numpy.array(shrunk(rgb, factor)))).numpy() for factor in wallpaper.shrinks)
             crops = detailed([tile for view in views for tile in tiles(view)])
             _write(PIL.Image.fromarray(numpy.concatenate(crops)), destination / split / f"{wallpaper.name}.png")
     for name, (factor, longest) in TESTS.items():
