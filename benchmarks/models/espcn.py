@@ -1,8 +1,8 @@
 """ESPCN: a small network at low resolution whose last convolution gives all sub-pixels of an output pixel.
 
 Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
-Network" (CVPR 2016), section 3: f1 = 5, n1 = 64, f2 = 3, n2 = 32, f3 = 3. The activation is tanh, as in the paper's final
-model, which compares it with ReLU.
+Network" (CVPR 2016), section 3: f1 = 5, n1 = 64, f2 = 3, n2 = 32, f3 = 3. The activation is tanh, as in the paper's
+final model, which compares it with ReLU.
 """
 
 from __future__ import annotations
