@@ -17,5 +17,9 @@ MODELS: Registry[nn.Module] = Registry(
         "resnet20": Entry("benchmarks.models.resnet:ResNet20"),
         "mobilenetv2-small": Entry("benchmarks.models.mobilenetv2:MobileNetV2Small"),
         "efficientnet-lite0": Entry("benchmarks.models.efficientnet_lite:EfficientNetLite0"),
+        "espcn": Entry("benchmarks.models.espcn:Espcn"),
+        "fsrcnn": Entry("benchmarks.models.fsrcnn:Fsrcnn"),
+        "edsr-small": Entry("benchmarks.models.edsr:EdsrSmall"),
+        "srresnet-small": Entry("benchmarks.models.srresnet:SrResNetSmall"),
     },
 )

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from benchmarks.checkpoints import SHIPPED, find_checkpoint, load_model
-from benchmarks.pretrain import RECIPES, Recipe, pretrain, train
+from benchmarks.pretrain import RECIPES, Recipe, optimizer_for, pretrain, train
+from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import MissingDataError, Split
 from benchmarks.tasks.classification import Classification
 from dqss.search.base import no_report
@@ -134,6 +135,50 @@ def test_the_test_set_decides_nothing(tmp_path):
     assert digest(seen) == digest(blind)
 
 
+def test_the_first_step_of_each_optimizer_is_the_one_worked_out_by_hand():
+    def after_one_step(recipe):
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(network.weight, 2.0)
+        optimizer = optimizer_for(network, recipe)
+        (3 * network.weight).sum().backward()
+        optimizer.step()
+        return network.weight.item()
+
+    sgd = Recipe(epochs=1, learning_rate=0.01, momentum=0.9, weight_decay=0.5)
+    # Gradient 3 + 0.5 * 2; Nesterov goes 1 + 0.9 times as far.
+    assert after_one_step(sgd) == pytest.approx(2 - 0.01 * 1.9 * 4)
+    # Adam's first step is the learning rate, whatever the gradient.
+    assert after_one_step(replace(sgd, optimizer="adam")) == pytest.approx(2 - 0.01)
+
+
+def test_the_momentum_of_a_recipe_is_the_first_beta_of_adam():
+    """Two steps with opposite gradients; the mean of their squares is 1."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = optimizer_for(network, Recipe(2, optimizer="adam", learning_rate=0.1, momentum=0.5, weight_decay=0.0))
+    for gradient in (-1.0, 1.0):
+        network.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+    mean = (0.5 * 0.5 * -1 + 0.5 * 1) / (1 - 0.5**2)
+    assert network.weight.item() == pytest.approx(0.1 - 0.1 * mean)
+
+
+def test_adam_learns_the_task_too(tmp_path):
+    recipe = replace(TINY, optimizer="adam", learning_rate=0.02, precision="float32")
+    weights = pretrain("small", Halves(), recipe, tmp_path, no_report)
+    facts = json.loads(weights.with_suffix(".json").read_text())
+    assert facts["score"]["test"] > 90
+    assert (facts["recipe"]["optimizer"], facts["recipe"]["precision"]) == ("adam", "float32")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-autocast", torch.bfloat16), ("float32", torch.float32)])
+def test_the_network_computes_in_the_precision_of_the_recipe(precision, dtype):
+    network, seen = Small(1, 2), set()
+    network.head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    train(network, Halves(), replace(TINY, epochs=1, precision=precision), no_report)
+    assert seen == {dtype}
+
+
 def test_training_leaves_the_network_in_eval_mode():
     network = Small(1, 2)
     train(network, Halves(), replace(TINY, epochs=1), no_report)
@@ -150,7 +195,8 @@ def test_without_the_training_data_nothing_is_begun(tmp_path):
 def test_the_shipped_checkpoints_are_those_of_the_recipes(model, task):
     facts = json.loads((SHIPPED / task / f"{model}.json").read_text())
     assert facts["recipe"] == asdict(RECIPES[model, task])
-    assert (facts["model"], facts["task"], facts["training_images"]) == (model, task, 60_000)
+    images = len(TASKS.create(task).ids(Split.TRAIN))
+    assert (facts["model"], facts["task"], facts["training_images"]) == (model, task, images)
 
 
 def test_every_shipped_checkpoint_has_a_recipe():

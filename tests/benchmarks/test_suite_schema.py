@@ -91,8 +91,8 @@ MALFORMED = {
     "unknown model, like none": (
         "resnet20]",
         "x]",
-        "4: models: no model 'x'. Allowed: efficientnet-lite0, mobilenetv2-small, resnet20, resnet8. "
-        "See `dqss-bench list models`.",
+        "4: models: no model 'x'. Allowed: edsr-small, efficientnet-lite0, espcn, fsrcnn, mobilenetv2-small, "
+        "resnet20, resnet8, srresnet-small. See `dqss-bench list models`.",
     ),
     "two lines in a name": (
         "resnet20]",
