@@ -26,6 +26,8 @@ from torch.nn import functional as F
 
 from benchmarks.datasets import EMBEDDED, PHOTOS, check_embedded, embedded_sums
 from benchmarks.packaged import check_data
+from benchmarks.records import Pictures
+from benchmarks.showcase import pictures_of
 from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
 from benchmarks.tiling import reach, upscale
 
@@ -245,14 +247,16 @@ class SuperResolution(Task):
         self.reference = Reference(outputs, halo)
 
     def evaluate(self, model: nn.Module, split: Split, report: Report) -> Scores:
-        """Return the mean PSNR, and per image its own; SSIM; on the test split also the PSNR to full precision.
+        """Return the mean PSNR, and per image its own; SSIM; on the test split also what is seen beside full precision.
 
-        That one is left out for the full-precision network itself, and without take_reference.
+        That is the PSNR to its outputs, left out for the full-precision network itself, and a part of the first
+        photograph to look at. Without take_reference there is neither.
         """
         reference = self.reference if split is Split.TEST else None
         halo = self.reference.halo if self.reference else reach(model, self.scale)
         pairs = self.pairs(split)
         scores, similarities, fidelities = [], [], []
+        pictures = None
         for done, (low, high) in enumerate(pairs):
             output = self._output(model, low, halo)
             image, target = (interior(levels, self.scale) for levels in ((255 * output).round(), high))
@@ -261,12 +265,19 @@ class SuperResolution(Task):
             if reference:
                 full = reference.outputs[done]
                 fidelities.append(psnr(*(interior(255 * x.double(), self.scale) for x in (output.half(), full))))
+                pictures = pictures or self._pictures(output, full)
             report("evaluation", done + 1, len(pairs))
         outcomes = torch.tensor(scores, dtype=torch.float32)
         measures = {"SSIM": sum(similarities) / len(similarities)}
         if fidelities and min(fidelities) < BEST_PSNR:
             measures["PSNR to full precision, dB"] = sum(fidelities) / len(fidelities)
-        return Scores(outcomes.double().mean().item(), outcomes, measures)
+        return Scores(outcomes.double().mean().item(), outcomes, measures, pictures)
+
+    def _pictures(self, output: Tensor, full_precision: Tensor) -> Pictures:
+        """Return what a network makes of the first test photograph, in part."""
+        low, high = self.pairs(Split.TEST)[0]
+        references = {"bicubic": Bicubic(self.scale)(low.float()), "full precision": 255 * full_precision.float()}
+        return pictures_of(self.names()[0], high, references, 255 * output)
 
     def _output(self, model: nn.Module, low: Tensor, halo: int | None) -> Tensor:
         """Return (1, 1, H, W) float32 on the CPU, within [0, 1]."""
