@@ -34,7 +34,7 @@ from benchmarks.tiling import reach, upscale
 CROP = 192
 CALIBRATION_SIZE = 128
 VALIDATION_SIZE = 64
-CALIBRATION_PATCH = 40
+CALIBRATION_PATCH = 32
 """Side of low-resolution patches for calibration and validation, in pixels."""
 TRAINING_PATCH = 96
 """Side of high-resolution patches for training, in pixels."""
@@ -232,7 +232,7 @@ class SuperResolution(Task):
         return list(zip(low.split(1), high.split(1), strict=True))
 
     def inputs(self, split: Split) -> Tensor:
-        """Return (N, 1, 40, 40) calibration or validation patches.
+        """Return (N, 1, 32, 32) calibration or validation patches.
 
         Raises:
             ValueError: another split, whose images are not of one size.

@@ -171,14 +171,14 @@ def test_patches_are_the_middles_of_their_crops(scale, kind):
     task = kind()
     for split, part, count in ((Split.CALIBRATION, "train", 128), (Split.VALIDATION, "validation", 64)):
         inputs, ids = task.inputs(split), task.ids(split)
-        assert inputs.shape == (count, 1, 40, 40)
+        assert inputs.shape == (count, 1, 32, 32)
         assert len(set(ids)) == count
         crop = read_crops(part).images[ids[3]][None]
-        margin = (192 - 40 * scale) // 2
+        margin = (192 - 32 * scale) // 2
         low, high = task.pairs(split)[3]
         assert high.equal(crop[:, :, margin : 192 - margin, margin : 192 - margin])
         small = margin // scale
-        assert low.equal(downscaled(crop, scale)[:, :, small : small + 40, small : small + 40])
+        assert low.equal(downscaled(crop, scale)[:, :, small : small + 32, small : small + 32])
         assert inputs[3].equal(low[0].float() / 255)
 
 
