@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.datasets import MissingDataError
+from benchmarks.datasets import PHOTOS, MissingDataError
+from benchmarks.highres import SCALES, SETS
 from benchmarks.models import MODELS
 from benchmarks.packaged import WEIGHTS
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from benchmarks.tasks.base import Task
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+TRAINED_FOR = {f"{name}-x{scale}": f"{PHOTOS}-x{scale}" for name in SETS for scale in SCALES}
+"""Task -> the task whose checkpoints it takes; others take their own."""
 
 
 class MissingCheckpointError(RuntimeError):
@@ -45,11 +48,12 @@ class Checkpoint:
 def find_checkpoint(model: str, task: str) -> Checkpoint:
     """Return the checkpoint of a model trained for a task: from $DQSS_CHECKPOINTS if it is there, else the shipped one.
 
-    The weights of some models come with another package.
+    The weights of some models come with another package; some tasks only test what was trained for another one.
 
     Raises:
         MissingCheckpointError: there is none, or its two files do not belong together.
     """
+    task = TRAINED_FOR.get(task, task)
     own = os.environ.get("DQSS_CHECKPOINTS")
     folders = [Path(own)] if own else []
     for folder in (*folders, SHIPPED):

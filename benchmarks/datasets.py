@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).parent / "data"
 SUMS = "SHA256SUMS"
+PHOTOS = "photos"
+PHOTOS_LICENCE = "CC0, CC BY, CC BY-SA, public domain"
 
 
 class MissingDataError(RuntimeError):
@@ -166,22 +168,29 @@ class Description:
 
 
 def describe() -> list[Description]:
-    """Return a row for what the package ships of each data set, and a row for the whole of it."""
+    """Return rows for what the package ships of data sets, for the whole of them, and for those that users bring."""
+    from benchmarks.highres import SETS
+
     rows = []
     for name, dataset in DATASETS.items():
-        home = EMBEDDED / name
-        try:
-            check_embedded(name)
-            found: Path | None = home
-        except MissingDataError:
-            found = None
-        size = sum(path.stat().st_size for path in home.glob("*.gz"))
-        get = "comes with the package; install it again"
-        rows.append(Description(f"{name} (shipped)", dataset.embedded, found, (home,), get, size, dataset.licence))
+        rows.append(_shipped(name, dataset.embedded, dataset.licence))
         where = locate(dataset), searched_folders(dataset)
         get = f"dqss-bench data fetch {name}"
         rows.append(Description(name, dataset.what, *where, get, dataset.size_bytes, dataset.licence))
-    return rows
+    rows.append(_shipped(PHOTOS, "photographs for super-resolution: 345 crops and 10 whole", PHOTOS_LICENCE))
+    return rows + [found.describe() for found in SETS.values()]
+
+
+def _shipped(name: str, what: str, licence: str) -> Description:
+    home = EMBEDDED / name
+    try:
+        check_embedded(name)
+        found: Path | None = home
+        size = sum((home / file).stat().st_size for file in embedded_sums(name))
+    except MissingDataError:
+        found, size = None, 0
+    get = "comes with the package; install it again"
+    return Description(f"{name} (shipped)", what, found, (home,), get, size, licence)
 
 
 def fetch(name: str, dest: Path | None, report: Report) -> Path:

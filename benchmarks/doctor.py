@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 from benchmarks.datasets import (
     DATASETS,
     EMBEDDED,
+    PHOTOS,
     Dataset,
     MissingDataError,
     check_embedded,
@@ -75,7 +76,7 @@ def examine(out: Path) -> list[Check]:
         ("output folder", partial(check_folder, "output folder", out, "Give another one with --out.")),
         ("data cache", check_data_cache),
         ("mlflow store", partial(check_store, os.environ.get("MLFLOW_TRACKING_URI", ""), out)),
-        *((f"data {name} (shipped)", partial(check_shipped_data, name)) for name in DATASETS),
+        *((f"data {name} (shipped)", partial(check_shipped_data, name)) for name in (*DATASETS, PHOTOS)),
         *((f"data {name}", partial(check_whole_data, dataset)) for name, dataset in DATASETS.items()),
         *((f"checkpoint {task}/{model}", partial(check_checkpoint, model, task)) for model, task in pairs),
         ("suites", check_suites),

