@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmarks.models.doubling import doublings
+from benchmarks.models.luma import doublings
 
 
 def conv(in_channels: int, channels: int, kernel: int = 3) -> nn.Conv2d:
