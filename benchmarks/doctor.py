@@ -244,11 +244,13 @@ def check_whole_data(dataset: Dataset) -> Check:
 
 
 def wanted_checkpoints() -> list[tuple[str, str]]:
-    """Return (model, task) of the shipped suites, each once."""
+    """Return (model, task it is trained for) of the shipped suites, each once."""
+    from benchmarks.checkpoints import TRAINED_FOR
     from benchmarks.suite import load_suite, shipped_suites
 
     suites = [load_suite(path) for path in shipped_suites().values()]
-    return list(dict.fromkeys((model, suite.task) for suite in suites for model in suite.models))
+    tasks = {suite.suite: TRAINED_FOR.get(suite.task, suite.task) for suite in suites}
+    return list(dict.fromkeys((model, tasks[suite.suite]) for suite in suites for model in suite.models))
 
 
 def check_checkpoint(model: str, task: str) -> Check:

@@ -37,6 +37,7 @@ CALIBRATION_PATCH = 40
 TRAINING_PATCH = 96
 """Side of high-resolution patches for training, in pixels."""
 PATCHES_PER_CROP = 4
+SSIM_WINDOW = 11
 BEST_PSNR = 100.0
 """Of an output without any error, in dB; else it would be infinite."""
 
@@ -87,15 +88,18 @@ def psnr(image: Tensor, target: Tensor) -> float:
 def ssim(image: Tensor, target: Tensor) -> float:
     """Return the structural similarity (Wang et al., 2004): Gaussian windows of 11 pixels, deviation 1.5.
 
+    It is the mean over the windows that lie in the image as a whole, in float32: exact to about 2e-5, and ten times as
+    fast as in float64.
+
     Args:
         image: (1, 1, H, W), in levels of 8 bits; at least 11 pixels high and wide.
         target: likewise.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as similarity
 
-    found = similarity(image.double(), target.double(), sigma=1.5, data_range=255.0)
-    assert isinstance(found, Tensor)
-    return found.item()
+    # Its own mean counts windows over mirrored borders too.
+    _, windows = similarity(image.float(), target.float(), sigma=1.5, data_range=255.0, return_full_image=True)
+    return interior(windows, SSIM_WINDOW // 2).double().mean().item()
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,19 @@ import shutil
 import pytest
 import torch
 
-from benchmarks.checkpoints import SHIPPED, Checkpoint, MissingCheckpointError, find_checkpoint, load_model
+from benchmarks.checkpoints import SHIPPED, TRAINED_FOR, Checkpoint, MissingCheckpointError, find_checkpoint, load_model
 from benchmarks.packaged import WEIGHTS, PackagedFile
 from benchmarks.suite import load_suite, shipped_suites
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Split
 
 SUITES = [load_suite(path) for path in shipped_suites().values()]
-PAIRS = [(model, suite.task) for suite in SUITES for model in suite.models if (model, suite.task) not in WEIGHTS]
+PAIRS = [
+    (model, TRAINED_FOR.get(suite.task, suite.task))
+    for suite in SUITES
+    for model in suite.models
+    if (model, suite.task) not in WEIGHTS
+]
 LEAST = {"resnet8": 92.0, "resnet20": 93.5, "mobilenetv2-small": 92.5}
 
 

@@ -7,7 +7,8 @@ EVERY = ["resnet8", "resnet20", "mobilenetv2-small"]
 
 def test_the_shipped_suites():
     names = ["adaround", "classification", "classification_full", "imagenet_fidelity", "quickstart"]
-    assert list(shipped_suites()) == names
+    folders = [f"super_resolution_{name}" for name in ("b100", "div2k", "set14", "set5", "urban100")]
+    assert list(shipped_suites()) == names + folders
 
 
 @pytest.mark.parametrize("name", shipped_suites())
@@ -51,3 +52,13 @@ def test_the_suite_on_photographs_asks_what_uniform_kl_and_dqss_do_to_a_real_net
     places = {(cell.task, cell.model, cell.bits) for cell in cells}
     assert places == {("imagenet-fidelity", "efficientnet-lite0", "W8A8")}
     assert {"uniform-kl", "best-uniform", "dqss"} <= {cell.method for cell in cells}
+
+
+@pytest.mark.parametrize("name", ["set5", "set14", "b100", "urban100", "div2k"])
+def test_a_suite_on_a_users_photographs_is_skipped_with_a_reason_where_they_are_not(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("DQSS_DATA", str(tmp_path))
+    cells = cells_of(load_suite(shipped_suites()[f"super_resolution_{name}"]))
+    assert {cell.task for cell in cells} == {f"{name}-x2"}
+    for cell in cells:
+        assert cell.skip_reason is not None
+        assert f"is not in {tmp_path}" in cell.skip_reason
