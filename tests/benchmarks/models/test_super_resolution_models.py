@@ -101,6 +101,19 @@ def test_the_mean_that_is_subtracted_is_the_luma_of_the_means_of_div2k():
     assert pytest.approx(luma / 255, abs=5e-5) == MEAN
 
 
+def test_before_training_the_residual_branches_of_srresnet_give_nothing():
+    """What the batch's own statistics would blow up; training moves them from there."""
+    fresh = MODELS.load("srresnet-small")(1, 2)
+    features = torch.randn(2, 24, 8, 8, generator=torch.Generator().manual_seed(0))
+    *blocks, last_conv, last_norm = fresh.body
+    for block in blocks:
+        torch.testing.assert_close(block(features), features)
+    assert not last_norm(last_conv(features)).any()
+    fresh(crops()).square().sum().backward()
+    assert all(norm.weight.grad is not None for norm in fresh.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert last_norm.weight.grad.any()
+
+
 @pytest.mark.parametrize("scale", [0, 1, 3, 6])
 @pytest.mark.parametrize("name", DOUBLING)
 def test_who_doubles_takes_powers_of_two_alone(name, scale):
