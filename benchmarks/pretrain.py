@@ -42,10 +42,20 @@ class Recipe:
     seed: int = 0
 
 
+def super_resolution(epochs: int, batch_size: int, learning_rate: float) -> Recipe:
+    """Return a recipe with Adam, in float32: the steps of bfloat16 are as wide as a level of 8 bits."""
+    return Recipe(epochs, batch_size, "adam", learning_rate, weight_decay=0.0, precision="float32")
+
+
 RECIPES = {
     ("resnet8", "fashion-mnist"): Recipe(epochs=30),
     ("resnet20", "fashion-mnist"): Recipe(epochs=15),
     ("mobilenetv2-small", "fashion-mnist"): Recipe(epochs=12, weight_decay=1e-4),
+    ("espcn", "photos-x2"): super_resolution(epochs=60, batch_size=4, learning_rate=2e-3),
+    ("fsrcnn", "photos-x2"): super_resolution(epochs=60, batch_size=4, learning_rate=2e-3),
+    ("edsr-small", "photos-x2"): super_resolution(epochs=40, batch_size=4, learning_rate=2e-3),
+    ("srresnet-small", "photos-x2"): super_resolution(epochs=30, batch_size=4, learning_rate=1e-3),
+    ("edsr-small", "photos-x4"): super_resolution(epochs=40, batch_size=8, learning_rate=2e-3),
 }
 
 

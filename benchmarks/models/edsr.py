@@ -9,10 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.models.doubling import doublings
-
-MEAN = 0.4379
-"""Luma (studio range, over 255) of the RGB means of DIV2K that the paper's code subtracts: 0.4488, 0.4371, 0.4040."""
+from benchmarks.models.luma import MEAN, doublings
 
 
 def conv(in_channels: int, channels: int) -> nn.Conv2d:

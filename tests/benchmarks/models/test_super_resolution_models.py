@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from benchmarks.models import MODELS
-from benchmarks.models.edsr import MEAN
+from benchmarks.models.luma import MEAN
 from dqss.folding import QUANTIZABLE
 from dqss.graph import prepare
 from dqss.ptq import quantize_ptq
@@ -95,10 +95,23 @@ def test_the_layouts_are_those_of_the_papers():
     assert weights("srresnet-small", 2) == 81 * 24 + 9 * (9 * 24 * 24 + 24 * 96) + 81 * 24
 
 
-def test_edsr_subtracts_the_mean_luma_of_its_training_set():
+def test_the_mean_that_is_subtracted_is_the_luma_of_the_means_of_div2k():
     rgb = (0.4488, 0.4371, 0.4040)
     luma = 16 + 65.481 * rgb[0] + 128.553 * rgb[1] + 24.966 * rgb[2]
     assert pytest.approx(luma / 255, abs=5e-5) == MEAN
+
+
+def test_before_training_the_residual_branches_of_srresnet_give_nothing():
+    """What the batch's own statistics would blow up; training moves them from there."""
+    fresh = MODELS.load("srresnet-small")(1, 2)
+    features = torch.randn(2, 24, 8, 8, generator=torch.Generator().manual_seed(0))
+    *blocks, last_conv, last_norm = fresh.body
+    for block in blocks:
+        torch.testing.assert_close(block(features), features)
+    assert not last_norm(last_conv(features)).any()
+    fresh(crops()).square().sum().backward()
+    assert all(norm.weight.grad is not None for norm in fresh.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert last_norm.weight.grad.any()
 
 
 @pytest.mark.parametrize("scale", [0, 1, 3, 6])

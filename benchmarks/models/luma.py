@@ -1,6 +1,12 @@
-"""Enlargement in steps of two, which the residual networks for super-resolution share."""
+"""What the networks for super-resolution of luma share."""
 
 from __future__ import annotations
+
+MEAN = 0.4379
+"""Luma (studio range, over 255) of the RGB means of DIV2K that EDSR's code subtracts: 0.4488, 0.4371, 0.4040.
+
+Without a mean to learn first, training takes far fewer steps.
+"""
 
 
 def doublings(scale: int) -> int:
