@@ -22,6 +22,7 @@ from pydantic import (
     PrivateAttr,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -36,7 +37,7 @@ from dqss.candidates import BIAS, is_for_weights_alone
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, did_you_mean
-from dqss.spec import PROTOCOLS, Bits, Granularity, Protocol, Scheme
+from dqss.spec import PROTOCOLS, Bits, Granularity, Protocol, Scheme, Tail
 
 MAX_SEED = 2**32 - 1
 # Folders beside the suites' own under the output folder.
@@ -301,6 +302,7 @@ class ProtocolSection(Section):
     first_last_bits: int | None = DEFAULT.first_last_bits
     weight: WeightSection = WeightSection()
     activation: ActivationSection = ActivationSection()
+    tail: Tail = DEFAULT.tail
 
     @field_validator("first_last_bits")
     @classmethod
@@ -311,11 +313,23 @@ class ProtocolSection(Section):
             raise fault(str(error).removeprefix("first_last_bits: ")) from error
         return bits
 
+    @field_validator("tail")
+    @classmethod
+    def _tail_says_something(cls, tail: Tail, info: ValidationInfo) -> Tail:
+        # Bits that are wrong themselves are not among the data, and already told.
+        if "first_last_bits" in info.data:
+            try:
+                Protocol(first_last_bits=info.data["first_last_bits"], tail=tail)
+            except ValueError as error:
+                raise fault(str(error).removeprefix("tail: ")) from error
+        return tail
+
     @property
     def definition(self) -> Protocol:
         """The protocol itself."""
         weight = Scheme(self.weight.symmetric, self.weight.granularity)
-        return Protocol(self.first_last_bits, weight, Scheme(self.activation.symmetric, self.activation.granularity))
+        activation = Scheme(self.activation.symmetric, self.activation.granularity)
+        return Protocol(self.first_last_bits, weight, activation, self.tail)
 
     @property
     def name(self) -> str:

@@ -29,6 +29,9 @@ PRODUCTS = {
 }
 """Functions and methods that multiply as a layer does."""
 
+SHUFFLES = {torch.pixel_shuffle, F.pixel_shuffle, "pixel_shuffle"}
+"""Functions and methods that enlarge an image by moving channels into pixels, as nn.PixelShuffle does."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +55,7 @@ class Prepared:
         model: a copy in full precision, in eval mode; where it could be traced, batch normalisation is folded.
         layers: name -> its quantizable layers, in the order in which they first run.
         specs: name -> what the protocol says of the layer at these bits.
+        ends: names of those layers that the protocol's `first_last_bits` are of.
         notes: what could not be done as for other models, and what stays in full precision; in whole sentences.
     """
 
@@ -60,12 +64,12 @@ class Prepared:
     specs: dict[str, LayerSpecs]
     protocol: Protocol
     bits: Bits
+    ends: frozenset[str]
     notes: tuple[str, ...] = ()
 
     def at(self, bits: Bits) -> Prepared:
         """Return the same model prepared for other bits."""
-        ends = {next(iter(self.layers)), next(reversed(self.layers))}
-        specs = {name: _specs(layer, self.protocol, bits, name in ends) for name, layer in self.layers.items()}
+        specs = {name: _specs(layer, self.protocol, bits, name in self.ends) for name, layer in self.layers.items()}
         return replace(self, specs=specs, bits=bits)
 
 
@@ -85,7 +89,8 @@ def prepare(model: nn.Module, protocol: Protocol, bits: Bits, batches: Sequence[
 
     Raises:
         UntraceableError: torch.fx cannot trace the model, and there are no batches.
-        ValueError: no convolution or linear layer in it, or a batch is not what the model takes.
+        ValueError: no convolution or linear layer in it, a batch is not what the model takes, or torch.fx cannot trace
+            a model whose tail the protocol wants to know.
     """
     for position, batch in enumerate(batches, start=1):
         check_batch(model, batch, f"batch {position} of {len(batches)}")
@@ -115,7 +120,8 @@ def prepare(model: nn.Module, protocol: Protocol, bits: Bits, batches: Sequence[
         notes.append(f"In full precision stay {', '.join(rest)}.")
     if notes:
         logger.warning("%s", " ".join(notes))
-    return Prepared(prepared_model, layers, {}, protocol, bits, tuple(notes)).at(bits)
+    ends = frozenset([next(iter(layers)), *tail_of(prepared_model, layers, protocol)])
+    return Prepared(prepared_model, layers, {}, protocol, bits, ends, tuple(notes)).at(bits)
 
 
 def _traced(plain: nn.Module, batches: Sequence[Batch]) -> fx.GraphModule:
@@ -162,6 +168,32 @@ def layers_that_run(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Lay
         for hook in hooks:
             hook.remove()
     return seen
+
+
+def tail_of(model: nn.Module, layers: Mapping[str, Layer], protocol: Protocol) -> list[str]:
+    """Return the names of the layers that the protocol counts as the last one.
+
+    Raises:
+        ValueError: the model is no graph, and only that tells where it shuffles pixels.
+    """
+    names = list(layers)
+    if protocol.tail == "last-layer":
+        return names[-1:]
+    if not isinstance(model, fx.GraphModule):
+        raise ValueError(
+            f"protocol: the tail '{protocol.tail}' cannot be told of a model that torch.fx cannot trace. "
+            "Give a protocol with the tail 'last-layer'."
+        )
+    latest = 0
+    for node in model.graph.nodes:
+        module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.PixelShuffle) or node.target in SHUFFLES:
+            return names[latest:]
+        if str(node.target) in layers:
+            latest = names.index(str(node.target))
+            if isinstance(module, TRANSPOSED) and max(module.stride) > 1:
+                return names[latest:]
+    return names[-1:]
 
 
 def _is_plain_layer(module: nn.Module) -> bool:

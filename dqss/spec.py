@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Granularity = Literal["per-tensor", "per-channel"]
+Tail = Literal["last-layer", "enlarging"]
 
 MIN_BITS, MAX_BITS = 2, 8
 
@@ -90,9 +91,13 @@ class Protocol:
     """What fixes a comparison beside bits, model and data. Scores of different protocols are never ranked together.
 
     Activation quantizers stand at the inputs of convolution and linear layers; batch normalisation is folded first.
+    What only moves values, such as a pixel shuffle, quantizes nothing, and neither is the network's output quantized.
 
     Args:
         first_last_bits: bits of weights and activations of the first and the last layer; None: the cell's.
+        tail: what counts as the last layer. `last-layer`: the one that runs last. `enlarging`: all from the layer
+            before the first pixel shuffle, or from the first transposed convolution with a stride, on; in a network
+            without these, the one that runs last.
         weight: the scheme of weights.
         activation: the scheme of activations; per-tensor only.
     """
@@ -100,12 +105,18 @@ class Protocol:
     first_last_bits: int | None = None
     weight: Scheme = Scheme(symmetric=True, granularity="per-tensor")
     activation: Scheme = Scheme(symmetric=False, granularity="per-tensor")
+    tail: Tail = "last-layer"
 
     def __post_init__(self) -> None:
         if self.first_last_bits is not None and not MIN_BITS <= self.first_last_bits <= MAX_BITS:
             raise ValueError(
                 f"first_last_bits: {self.first_last_bits} is not allowed. Give {MIN_BITS} to {MAX_BITS}, or null."
             )
+        if self.tail not in get_args(Tail):
+            allowed = " or ".join(map(repr, get_args(Tail)))
+            raise ValueError(f"tail: {self.tail!r} is not allowed. Give {allowed}.")
+        if self.tail != "last-layer" and self.first_last_bits is None:
+            raise ValueError(f"tail: {self.tail!r} says nothing without first_last_bits. Give these, or 'last-layer'.")
         if self.activation.granularity != "per-tensor":
             raise ValueError(
                 f"activation granularity: '{self.activation.granularity}' is not allowed. "
@@ -119,5 +130,6 @@ COMMON_PROTOCOL = "all-layers"
 PROTOCOLS = {
     "all-layers": Protocol(),
     "academic": Protocol(first_last_bits=8),
+    "super-resolution": Protocol(first_last_bits=8, tail="enlarging"),
     "per-channel": Protocol(weight=Scheme(symmetric=True, granularity="per-channel")),
 }

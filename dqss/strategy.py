@@ -61,7 +61,12 @@ class Strategy:
             return cls(
                 layers,
                 Bits.parse(content["bits"]),
-                Protocol(protocol["first_last_bits"], Scheme(**protocol["weight"]), Scheme(**protocol["activation"])),
+                Protocol(
+                    protocol["first_last_bits"],
+                    Scheme(**protocol["weight"]),
+                    Scheme(**protocol["activation"]),
+                    protocol["tail"],
+                ),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"strategy: not a strategy.json (at {error}). Write one with Strategy.to_json.") from error

@@ -97,9 +97,10 @@ def command(record: Record) -> str:
 def protocol_words(record: Record) -> str:
     """Return what a record's protocol fixes, as its definition tells; empty where it tells nothing."""
     match record.definition.get("protocol"):
-        case {"first_last_bits": ends, "weight": {**weight}, "activation": {**activation}}:
+        case {"first_last_bits": ends, "weight": {**weight}, "activation": {**activation}, "tail": tail}:
             schemes = f"weights {_scheme(weight)}; activations {_scheme(activation)}"
-            return f"{schemes}; first and last layer {'like all others' if ends is None else f'at {ends} bits'}"
+            last = "all from the enlarging one on" if tail == "enlarging" else "last layer"
+            return f"{schemes}; first and {last} {'like all others' if ends is None else f'at {ends} bits'}"
         case _:
             return ""
 

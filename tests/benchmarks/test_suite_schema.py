@@ -122,13 +122,23 @@ MALFORMED = {
     "number for a protocol": (
         "all-layers",
         "3",
-        "8: protocol: found the number 3. Give a name (all-layers, academic, per-channel), "
-        "or a mapping with the keys first_last_bits, weight, activation.",
+        "8: protocol: found the number 3. Give a name (all-layers, academic, super-resolution, per-channel), "
+        "or a mapping with the keys first_last_bits, weight, activation, tail.",
     ),
     "protocol with bad bits": (
         "all-layers",
         "{first_last_bits: 9}",
         "8: protocol.first_last_bits: 9 is not allowed. Give 2 to 8, or null.",
+    ),
+    "protocol with an unknown tail": (
+        "all-layers",
+        "{first_last_bits: 8, tail: enlargin}",
+        "8: protocol.tail: found the text 'enlargin'. Give 'last-layer' or 'enlarging'.",
+    ),
+    "protocol with a tail without bits": (
+        "all-layers",
+        "{tail: enlarging}",
+        "8: protocol.tail: 'enlarging' says nothing without first_last_bits. Give these, or 'last-layer'.",
     ),
     "protocol with bool for bits": (
         "all-layers",

@@ -298,3 +298,62 @@ def test_a_change_in_place_whose_result_nobody_reads_stays():
     prepared = prepare(model, PROTOCOLS["all-layers"], Bits(4, 4))
     assert torch.allclose(prepared.model(x), model(x))
     assert list(prepared.layers) == ["one", "two"]
+
+
+def conv(in_channels, channels):
+    return nn.Conv2d(in_channels, channels, 3, padding=1)
+
+
+class Shuffling(nn.Module):
+    """Enlarges by a function between its layers."""
+
+    def __init__(self, shuffle):
+        super().__init__()
+        self.head, self.body, self.up, self.last = conv(1, 4), conv(4, 4), conv(4, 16), conv(4, 1)
+        self.shuffle = shuffle
+
+    def forward(self, x):
+        return self.last(self.shuffle(self.up(self.body(self.head(x)))))
+
+
+@pytest.mark.parametrize(
+    "shuffle",
+    [nn.PixelShuffle(2), lambda x: F.pixel_shuffle(x, 2), lambda x: torch.pixel_shuffle(x, 2)],
+    ids=["module", "function", "torch"],
+)
+def test_the_tail_begins_with_the_layer_before_the_first_pixel_shuffle(shuffle):
+    prepared = prepare(Shuffling(shuffle).eval(), PROTOCOLS["super-resolution"], Bits.parse("W4A4"))
+    assert bits_of(prepared) == {"head": "W8A8", "body": "W4A4", "up": "W8A8", "last": "W8A8"}
+    ends_alone = prepare(Shuffling(shuffle).eval(), PROTOCOLS["academic"], Bits.parse("W4A4"))
+    assert bits_of(ends_alone) == {"head": "W8A8", "body": "W4A4", "up": "W4A4", "last": "W8A8"}
+
+
+def test_the_tail_begins_with_the_first_transposed_convolution_that_enlarges():
+    same_size, twice = nn.ConvTranspose2d(4, 4, 3, padding=1), nn.ConvTranspose2d(4, 4, 4, 2, 1)
+    model = nn.Sequential(conv(1, 4), same_size, twice, conv(4, 4), conv(4, 1)).eval()
+    prepared = prepare(model, PROTOCOLS["super-resolution"], Bits.parse("W4A4"))
+    assert list(bits_of(prepared).values()) == ["W8A8", "W4A4", "W8A8", "W8A8", "W8A8"]
+
+
+def test_a_network_that_does_not_enlarge_has_its_last_layer_as_tail():
+    prepared = prepare(
+        nn.Sequential(conv(1, 4), conv(4, 4), conv(4, 1)).eval(), PROTOCOLS["super-resolution"], Bits(4, 4)
+    )
+    assert list(bits_of(prepared).values()) == ["W8A8", "W4A4", "W8A8"]
+
+
+def test_the_tail_of_a_model_that_cannot_be_traced_is_asked_for_in_vain():
+    class Untraceable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv(1, 1)
+
+        def forward(self, x):
+            return self.conv(x) if x.sum() > 0 else self.conv(-x)
+
+    with pytest.raises(ValueError, match="protocol: the tail 'enlarging' cannot be told"):
+        prepare(Untraceable().eval(), PROTOCOLS["super-resolution"], Bits(4, 4), [torch.ones(1, 1, 4, 4)])
+
+
+def bits_of(prepared):
+    return {name: str(specs.bits) for name, specs in prepared.specs.items()}

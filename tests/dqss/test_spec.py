@@ -51,7 +51,15 @@ def test_a_scheme_refuses_an_unknown_granularity_and_a_symmetry_that_is_no_truth
 def test_the_shipped_protocols_are_those_of_the_documentation():
     weight = Scheme(symmetric=True, granularity="per-tensor")
     activation = Scheme(symmetric=False, granularity="per-tensor")
-    assert set(PROTOCOLS) == {"all-layers", "academic", "per-channel"}
+    assert set(PROTOCOLS) == {"all-layers", "academic", "super-resolution", "per-channel"}
     assert PROTOCOLS["all-layers"] == Protocol(None, weight, activation)
     assert PROTOCOLS["academic"] == Protocol(8, weight, activation)
+    assert PROTOCOLS["super-resolution"] == Protocol(8, weight, activation, "enlarging")
     assert PROTOCOLS["per-channel"] == Protocol(None, Scheme(symmetric=True, granularity="per-channel"), activation)
+
+
+def test_a_tail_that_is_unknown_or_says_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"tail: 'head' is not allowed\. Give 'last-layer' or 'enlarging'"):
+        Protocol(first_last_bits=8, tail="head")
+    with pytest.raises(ValueError, match="tail: 'enlarging' says nothing without first_last_bits"):
+        Protocol(tail="enlarging")

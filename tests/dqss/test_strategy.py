@@ -45,6 +45,7 @@ def test_json_is_plain_to_read():
             "first_last_bits": 8,
             "weight": {"symmetric": True, "granularity": "per-tensor"},
             "activation": {"symmetric": False, "granularity": "per-tensor"},
+            "tail": "last-layer",
         },
         "layers": {
             "conv": {"weight": "mse", "activation": "kl", "bits": "W8A8"},
@@ -85,6 +86,7 @@ def test_another_format_is_refused():
         (["protocol", "activation", "symmetric"], "no", "symmetric: 'no' is not allowed"),
         (["protocol", "first_last_bits"], 9, "first_last_bits: 9 is not allowed"),
         (["protocol", "first_last_bits"], "8", "not a strategy.json"),
+        (["protocol", "tail"], ["enlarging"], r"tail: \['enlarging'\] is not allowed"),
     ],
 )
 def test_a_wrong_value_is_refused(path, value, message):

@@ -50,6 +50,7 @@ def make_record(
             "first_last_bits": None,
             "weight": {"symmetric": True, "granularity": "per-tensor"},
             "activation": {"symmetric": False, "granularity": "per-tensor"},
+            "tail": "last-layer",
             "name": protocol,
         },
         "method": {"name": method, "version": 1, "options": options or {}},

@@ -29,4 +29,7 @@ def test_a_protocol_with_its_ends_at_eight_bits_says_so(record):
     definition = record("dqss", [1]).definition
     eight = {**definition, "protocol": {**definition["protocol"], "first_last_bits": 8}}
     assert protocol_words(record("dqss", [1]).model_copy(update={"definition": eight})).endswith("at 8 bits")
+    eight["protocol"]["tail"] = "enlarging"
+    said = protocol_words(record("dqss", [1]).model_copy(update={"definition": eight}))
+    assert said.endswith("first and all from the enlarging one on at 8 bits")
     assert protocol_words(record("dqss", [1]).model_copy(update={"definition": {"protocol": "odd"}})) == ""

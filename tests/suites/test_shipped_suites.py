@@ -8,14 +8,14 @@ EVERY = ["resnet8", "resnet20", "mobilenetv2-small"]
 def test_the_shipped_suites():
     names = ["adaround", "classification", "classification_full", "imagenet_fidelity", "quickstart"]
     folders = [f"super_resolution_{name}" for name in ("b100", "div2k", "set14", "set5", "urban100")]
-    assert list(shipped_suites()) == names + folders
+    assert list(shipped_suites()) == [*names, "super_resolution", *folders]
 
 
 @pytest.mark.parametrize("name", shipped_suites())
 def test_a_shipped_suite_is_sound_and_bears_its_file_name(name):
     suite = load_suite(shipped_suites()[name])
     assert suite.suite == name
-    assert suite.protocol[0].name == "all-layers"
+    assert suite.protocol[0].name == ("super-resolution" if name.startswith("super_resolution") else "all-layers")
     assert suite.seeds == ((0, 1, 2) if name == "classification_full" else (0,))
 
 
