@@ -164,7 +164,8 @@ class Record(_Part):
             pass counts as two. The steps of a reconstruction are of one layer and run no images.
         peak_memory_mb: highest resident memory of the process during the search.
         size_bytes: packed weights, biases and quantization parameters.
-        bops: bit operations (multiply-accumulates x weight bits x activation bits) for one image.
+        bops: bit operations (multiply-accumulates x weight bits x activation bits) for one input of the calibration
+            set.
         strategy: layer name -> choice.
         layers: layer name -> facts, in the network's order.
         curves: name -> one value per search step; as in dqss.search.base.Found.

@@ -9,6 +9,8 @@ from benchmarks.packaged import WEIGHTS, PackagedFile
 from benchmarks.suite import load_suite, shipped_suites
 from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Split
+from benchmarks.tasks.super_resolution import SuperResolution, bicubic_scores
+from dqss.search.base import no_report
 
 SUITES = [load_suite(path) for path in shipped_suites().values()]
 PAIRS = [
@@ -18,6 +20,14 @@ PAIRS = [
     if (model, suite.task) not in WEIGHTS
 ]
 LEAST = {"resnet8": 92.0, "resnet20": 93.5, "mobilenetv2-small": 92.5}
+ABOVE_BICUBIC = {
+    ("espcn", "photos-x2"): 0.6,
+    ("fsrcnn", "photos-x2"): 0.6,
+    ("edsr-small", "photos-x2"): 1.2,
+    ("srresnet-small", "photos-x2"): 1.2,
+    ("edsr-small", "photos-x4"): 0.6,
+}
+"""What is asked of a network for super-resolution, in dB."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +70,19 @@ def test_a_shipped_model_is_as_good_as_its_json_says(model):
     assert (score["metric"], score["unit"]) == (task.metric.name, task.metric.unit)
     assert measured == pytest.approx(score["test"], abs=2.0)
     assert score["test"] >= LEAST[model]
+
+
+@pytest.mark.parametrize(("model", "name"), list(ABOVE_BICUBIC))
+def test_a_shipped_network_enlarges_better_than_bicubic_interpolation(model, name):
+    task = TASKS.create(name)
+    assert isinstance(task, SuperResolution)
+    checkpoint = find_checkpoint(model, name)
+    found = task.evaluate(load_model(model, task, checkpoint), Split.TEST, no_report)
+    assert found.primary == pytest.approx(checkpoint.recipe["score"]["test"], abs=0.01)
+    bicubic = bicubic_scores(task, Split.TEST)
+    assert found.primary >= bicubic.primary + ABOVE_BICUBIC[model, name]
+    # On every photograph, not on average alone.
+    assert (found.outcomes > bicubic.outcomes).all()
 
 
 def test_ones_own_folder_is_searched_first(own):
