@@ -52,7 +52,7 @@ RECIPES = {
     ("resnet20", "fashion-mnist"): Recipe(epochs=15),
     ("mobilenetv2-small", "fashion-mnist"): Recipe(epochs=12, weight_decay=1e-4),
     ("espcn", "photos-x2"): super_resolution(epochs=60, batch_size=4, learning_rate=2e-3),
-    ("fsrcnn", "photos-x2"): super_resolution(epochs=60, batch_size=4, learning_rate=5e-3),
+    ("fsrcnn", "photos-x2"): super_resolution(epochs=60, batch_size=4, learning_rate=2e-3),
     ("edsr-small", "photos-x2"): super_resolution(epochs=40, batch_size=4, learning_rate=2e-3),
     ("srresnet-small", "photos-x2"): super_resolution(epochs=30, batch_size=4, learning_rate=1e-3),
     ("edsr-small", "photos-x4"): super_resolution(epochs=40, batch_size=8, learning_rate=2e-3),
