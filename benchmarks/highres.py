@@ -49,7 +49,7 @@ class HighResolution:
         """
         wrong = []
         for pattern in self._patterns():
-            paths = sorted(path for path in data_home().glob(pattern) if path.suffix.lower() in SUFFIXES)
+            paths = sorted(path for path in data_home().glob(pattern) if _is_photograph(path))
             if len(paths) == self.count:
                 return paths
             if paths:
@@ -79,6 +79,11 @@ class HighResolution:
         except MissingDataError as error:
             folder, get = None, str(error)
         return Description(self.name.lower(), what, folder, self.searched, get, self.size_bytes, self.licence)
+
+
+def _is_photograph(path: Path) -> bool:
+    # macOS leaves a `._baby.png` beside every `baby.png` that it unpacks.
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 @cache

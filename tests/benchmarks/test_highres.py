@@ -39,9 +39,11 @@ def test_the_module_needs_no_torch():
 @pytest.mark.parametrize("folder", LAYOUTS)
 def test_every_usual_layout_is_found(home, folder):
     fill(home / folder, LAYOUTS[folder])
-    # Low resolution and notes may lie beside.
+    # Low resolution, notes, what macOS leaves and folders may lie beside.
     fill(home / "Set5" / "LR", "{}_LR.png", count=3)
     fill(home / folder, "notes{}.txt")
+    fill(home / folder, f"._{LAYOUTS[folder]}")
+    (home / folder / "crops.png").mkdir()
     if "SRF" in folder:
         fill(home / folder, "img_00{}_SRF_2_LR.png")
     assert [path.read_bytes() for path in SET5.files()] == [bytes([i]) for i in range(1, 6)]
