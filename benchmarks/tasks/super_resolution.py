@@ -51,11 +51,22 @@ def luma(rgb: Tensor) -> Tensor:
 
 
 def read_luma(path: Path) -> Tensor:
-    """Return (H, W) uint8, the luma of an image file; a grey image counts as one of equal red, green and blue."""
+    """Return (H, W) uint8, the luma of an image file; a grey image counts as one of equal red, green and blue.
+
+    Raises:
+        ValueError: it is broken or no image, or its grey levels have more than 8 bits; the message names it.
+    """
     import PIL.Image
 
-    with PIL.Image.open(path) as image:
-        return luma(torch.from_numpy(numpy.array(image.convert("RGB"))))
+    try:
+        with PIL.Image.open(path) as image:
+            # Pillow would cut off all levels above 255.
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{path}: its grey levels have more than 8 bits. Convert it to 8.")
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error}). Get it again.") from error
+    return luma(torch.from_numpy(numpy.array(rgb)))
 
 
 def downscaled(images: Tensor, scale: int) -> Tensor:
@@ -218,6 +229,13 @@ class SuperResolution(Task):
         found = []
         for path in self.test_files():
             whole = read_luma(path)
+            # A window of SSIM has to fit between the borders.
+            least = (2 - -SSIM_WINDOW // self.scale) * self.scale
+            if min(whole.shape) < least:
+                raise ValueError(
+                    f"{path}: {whole.shape[1]} x {whole.shape[0]} pixels are too few for {self.name}. "
+                    f"Give photographs of at least {least} x {least}."
+                )
             height, width = (side // self.scale * self.scale for side in whole.shape)
             high = whole[:height, :width][None, None].contiguous()
             found.append((downscaled(high, self.scale), high))
@@ -286,7 +304,10 @@ class SuperResolution(Task):
     def _output(self, model: nn.Module, low: Tensor, halo: int | None) -> Tensor:
         """Return (1, 1, H, W) float32 on the CPU, within [0, 1]."""
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        return upscale(model, low.to(device).float() / 255, self.scale, halo).clamp(0, 1).cpu()
+        output = upscale(model, low.to(device).float() / 255, self.scale, halo).clamp(0, 1).cpu()
+        if output.isnan().any():
+            raise ValueError("model: its output has values that are not numbers. Check its weights.")
+        return output
 
     def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         self.check(Split.TRAIN)

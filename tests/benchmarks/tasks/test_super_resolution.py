@@ -140,6 +140,46 @@ def test_a_grey_photograph_counts_as_one_of_equal_colours(tmp_path):
     )
 
 
+def test_a_file_that_is_no_whole_image_of_8_bits_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("no image")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image"):
+        read_luma(path)
+    Image.fromarray(noise(40, 40).numpy()).save(path)
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read as an image"):
+        read_luma(path)
+    # Pillow itself would make 255 of each level above.
+    Image.fromarray(numpy.arange(0, 65536, 16, dtype="u2").reshape(64, 64)).save(path)
+    with pytest.raises(ValueError, match=r"a\.png: its grey levels have more than 8 bits"):
+        read_luma(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK"])
+def test_other_images_of_8_bits_are_read_by_their_colours(mode, tmp_path):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.new("RGB", (24, 20), (255, 255, 255)).convert(mode).save(path)
+    assert read_luma(path).unique().tolist() == [235]
+
+
+@pytest.mark.parametrize(("kind", "least"), [(PhotosX2, 16), (PhotosX4, 20)])
+def test_a_photograph_that_is_too_small_for_its_scores_is_named(kind, least, tmp_path):
+    class Tiny(kind):
+        def test_files(self):
+            return [tmp_path / "tiny.png"]
+
+    Image.fromarray(noise(least, 40).numpy()).save(tmp_path / "tiny.png")
+    assert 0 < bicubic_scores(Tiny(), Split.TEST).measures["SSIM"] < 1
+    Image.fromarray(noise(least - 1, 40).numpy()).save(tmp_path / "tiny.png")
+    with pytest.raises(ValueError, match=rf"tiny\.png: 40 x {least - 1} pixels .* at least {least} x {least}"):
+        Tiny().pairs(Split.TEST)
+
+
+def test_an_output_that_is_not_a_number_has_no_score(task):
+    with pytest.raises(ValueError, match="model: its output has values that are not numbers"):
+        task.evaluate(Shifted(2, float("nan")), Split.TEST, no_report)
+
+
 def test_distance_to_full_precision_is_measured_but_for_the_network_itself(task):
     assert set(task.evaluate(Bicubic(2), Split.TEST, no_report).measures) == {"SSIM"}
     task.take_reference(Bicubic(2), no_report)
