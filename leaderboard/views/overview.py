@@ -9,7 +9,7 @@ from leaderboard.boards import BASELINE, METHOD, Board, Comparison, Headline, Ro
 from leaderboard.statistics import Gain
 from leaderboard.views.base import Content, Page
 from leaderboard.views.chart import Axis, axis_for
-from leaderboard.views.pictures import main_strip
+from leaderboard.views.pictures import main_strip, whole_strip
 from leaderboard.views.strategies import has_strategy
 from leaderboard.views.wording import signed
 
@@ -31,7 +31,8 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the first page."""
     sections = [_section(comparison) for comparison in content.comparisons]
     values = {"sections": sections, "loaded": content.loaded, "verdict_of": verdict_of, "findings": findings}
-    values |= {"has_strategy": has_strategy, "uneven_seeds": uneven_seeds, "main_strip": main_strip}
+    values |= {"has_strategy": has_strategy, "uneven_seeds": uneven_seeds}
+    values |= {"main_strip": main_strip, "whole_strip": whole_strip}
     yield Page("index.html", "overview.html", values)
 
 

@@ -35,21 +35,27 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield a page for each board whose records have pictures."""
     for comparison in content.comparisons:
         for board in comparison.boards:
-            strip = strip_of(board, [row.method for row in board.rows])
+            strip = whole_strip(board)
             if strip is not None:
                 values = {"comparison": comparison, "board": board, "strip": strip}
                 yield Page(pictures_path(comparison, board), "pictures.html", values)
 
 
+def whole_strip(board: Board) -> Strip | None:
+    """Return the references and all methods; None where the board has no pictures."""
+    return strip_of(board, [row.method for row in board.rows])
+
+
 def main_strip(board: Board) -> Strip | None:
-    """Return the references, the best uniform pair and DQSS; None where the board has no pictures."""
+    """Return the references, the best uniform pair and DQSS; None where neither of the two has pictures."""
     return strip_of(board, [BASELINE, METHOD])
 
 
 def strip_of(board: Board, methods: list[str]) -> Strip | None:
     """Return the references and the outputs of these methods, of the first seed each; None without any picture.
 
-    Only pictures of one part of one image stand side by side: those that say the same of it as the first.
+    Only pictures of one part of one image stand side by side: those with the caption and the original of the first. The
+    other references are the first one's; another machine may have rounded them otherwise.
     """
     found: list[tuple[str, Pictures, float | None]] = []
     for method in methods:
@@ -64,6 +70,10 @@ def strip_of(board: Board, methods: list[str]) -> Strip | None:
     panels += [
         Panel(method, pictures.output, score)
         for method, pictures, score in found
-        if (pictures.caption, pictures.references) == (first.caption, first.references)
+        if (pictures.caption, _original(pictures)) == (first.caption, _original(first))
     ]
     return Strip(first.caption, tuple(panels))
+
+
+def _original(pictures: Pictures) -> Picture | None:
+    return next(iter(pictures.references.values()), None)
