@@ -96,7 +96,9 @@ UNKNOWN = "not stated"
 SETS = {
     "set5": HighResolution("Set5", 5, ("Set5",), 1_000_000, UNKNOWN),
     "set14": HighResolution("Set14", 14, ("Set14",), 6_000_000, UNKNOWN),
-    "b100": HighResolution("B100", 100, ("B100", "BSD100", "BSDS100"), 27_000_000, UNKNOWN),
+    "b100": HighResolution(
+        "B100", 100, ("B100", "BSD100", "BSDS100", "BSDS300"), 27_000_000, UNKNOWN, layouts=(*LAYOUTS, "images/test/*")
+    ),
     "urban100": HighResolution("Urban100", 100, ("Urban100",), 132_000_000, UNKNOWN),
     "div2k": HighResolution(
         "DIV2K", 100, ("DIV2K", "."), 449_000_000, "academic research only", layouts=("DIV2K_valid_HR/*",)

@@ -59,6 +59,12 @@ def test_of_div2k_the_validation_photographs_are_read(home, folder):
     assert {path.parent for path in files} == {home / folder}
 
 
+def test_b100_is_the_test_part_of_bsds300(home):
+    fill(home / "BSDS300" / "images" / "train", "{}.jpg", count=200)
+    fill(home / "BSDS300" / "images" / "test", "{}.jpg", count=100)
+    assert {path.parent.name for path in SETS["b100"].files()} == {"test"}
+
+
 def test_a_missing_set_says_where_it_was_looked_for_and_what_there_is(home):
     fill(home / "Set5", count=3)
     with pytest.raises(MissingDataError) as caught:
