@@ -15,7 +15,7 @@ SIDE = 80
 """Of the part that is shown, in pixels; less where the image is smaller."""
 STRIDE = 8
 """Between the places that are compared for their detail, in pixels."""
-GAIN = 8
+GAIN = 4
 """How much larger an error is drawn."""
 NO_ERROR = 128
 """The grey of a pixel without error; more is too bright, less too dark."""

@@ -32,7 +32,7 @@ from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
 from benchmarks.tiling import reach, upscale
 
 CROP = 192
-CALIBRATION_SIZE = 128
+CALIBRATION_SIZE = 96
 VALIDATION_SIZE = 64
 CALIBRATION_PATCH = 32
 """Side of low-resolution patches for calibration and validation, in pixels."""

@@ -8,7 +8,7 @@ EVERY = ["resnet8", "resnet20", "mobilenetv2-small"]
 def test_the_shipped_suites():
     names = ["adaround", "classification", "classification_full", "imagenet_fidelity", "quickstart"]
     folders = [f"super_resolution_{name}" for name in ("b100", "div2k", "set14", "set5", "urban100")]
-    assert list(shipped_suites()) == [*names, "super_resolution", *folders]
+    assert list(shipped_suites()) == [*names, "super_resolution", *folders, "super_resolution_x4"]
 
 
 @pytest.mark.parametrize("name", shipped_suites())
