@@ -67,8 +67,8 @@ def find_checkpoint(model: str, task: str) -> Checkpoint:
         except MissingDataError as error:
             raise MissingCheckpointError(f"no checkpoint of {model} for {task}: {error}") from error
     raise MissingCheckpointError(
-        f"no checkpoint of {model} for {task}. Train one with `dqss-bench pretrain {model} --task {task} --dest DIR` "
-        "and run with DQSS_CHECKPOINTS=DIR."
+        f"no checkpoint of {model} for {task}. Train one with `dqss-bench pretrain {model} --task {task} --dest DIR`, "
+        "by a recipe in benchmarks/pretrain.py, and run with DQSS_CHECKPOINTS=DIR."
     )
 
 

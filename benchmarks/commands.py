@@ -179,12 +179,16 @@ def plan(args: argparse.Namespace) -> int:
     from benchmarks import console, schedule
 
     planned = schedule.plan(cells, args.out)
-    table = []
+    table: list[list[str]] = []
+    told: set[str | None] = {None}
     for row in planned.rows:
         cell = row.cell
+        # Where a data set is missing, every cell has the same long reason.
+        reason = "" if row.reason is None else "as above" if row.reason in told else row.reason
+        told.add(row.reason)
         seed = "" if cell.seed is None else str(cell.seed)
         seconds = "" if row.expected_seconds is None else duration(row.expected_seconds)
-        table.append([cell.model, cell.bits, cell.method, seed, row.state, seconds, row.reason or ""])
+        table.append([cell.model, cell.bits, cell.method, seed, row.state, seconds, reason])
     console.print_table(["model", "bits", "method", "seed>", "state", "expected>", "reason"], table)
     states = [row.state for row in planned.rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "to do", "skipped", "failed"))

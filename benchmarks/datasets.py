@@ -205,8 +205,11 @@ def fetch(name: str, dest: Path | None, report: Report) -> Path:
         UnknownNameError: no data set of that name.
         FetchError: every source failed, or the folder cannot be made.
     """
+    from benchmarks.highres import SETS
     from benchmarks.sources import SOURCES, SourceError
 
+    if name in SETS:
+        raise UnknownNameError(f"{name} cannot be fetched: bring it yourself. `dqss-bench data list` says where to.")
     if name not in DATASETS:
         raise UnknownNameError(f"no data set '{name}'. {did_you_mean(name, DATASETS)} See `dqss-bench data list`.")
     dataset = DATASETS[name]

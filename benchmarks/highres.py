@@ -65,7 +65,7 @@ class HighResolution:
         self.files()
 
     def digest(self) -> str:
-        """Return one hash of the names and contents of its photographs, whatever the layout."""
+        """Return one hash of the names and contents of its photographs, wherever they lie."""
         digest = hashlib.sha256()
         for path in self.files():
             digest.update(f"{_sha256(path, path.stat().st_mtime_ns)}  {path.name}\n".encode())

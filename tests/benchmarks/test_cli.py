@@ -267,14 +267,16 @@ def test_plan_shows_states_reasons_and_the_expected_time(suite, capsys, monkeypa
     rows = [
         schedule.PlanRow(cell("uniform-mse"), "done", None, None),
         schedule.PlanRow(cell("random", 1), "skipped", "no checkpoint of m", None),
+        schedule.PlanRow(cell("random", 2), "skipped", "no checkpoint of m", None),
         schedule.PlanRow(cell("dqss", 0), "to do", None, 75.0),
     ]
     monkeypatch.setattr(schedule, "plan", lambda cells, out: schedule.Plan(rows, 75.0))
     assert cli.main(["plan", suite, "--out", str(tmp_path / "never")]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["m", "W4A4", "random", "1", "skipped", "no", "checkpoint", "of", "m"] in lines
+    assert ["m", "W4A4", "random", "2", "skipped", "as", "above"] in lines
     assert ["m", "W4A4", "dqss", "0", "to", "do", "1", "min", "15", "s"] in lines
-    assert " ".join(lines[-1]) == "3 cells: 1 done, 1 to do, 1 skipped, 0 failed. Expected time: 1 min 15 s."
+    assert " ".join(lines[-1]) == "4 cells: 1 done, 1 to do, 2 skipped, 0 failed. Expected time: 1 min 15 s."
     assert not (tmp_path / "never").exists()
 
 

@@ -125,6 +125,8 @@ def left_in(folder: Path) -> dict[str, bytes]:
 def test_an_unknown_name_is_refused_with_a_suggestion():
     with pytest.raises(UnknownNameError, match=r"no data set 'fashion-mnits'\. Did you mean 'fashion-mnist'"):
         datasets.fetch("fashion-mnits", None, lambda stage, done, total: None)
+    with pytest.raises(UnknownNameError, match=r"set5 cannot be fetched: bring it yourself"):
+        datasets.fetch("set5", None, lambda stage, done, total: None)
 
 
 def test_a_right_system_copy_is_used_where_it_is(dataset, tmp_path):
