@@ -61,7 +61,7 @@ class Scores:
 class Task(ABC):
     """Data, metric and evaluation of one benchmark task. Inputs are batches of float32 images, ready for the model."""
 
-    name: ClassVar[str]
+    name: str
     metric: ClassVar[Metric]
     output_loss: ClassVar[str]
     """How searches compare outputs with full-precision ones: a name of dqss.matching.OUTPUT_LOSSES."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy
 import torch
@@ -179,7 +179,7 @@ class SuperResolution(Task):
     metric = Metric("PSNR", "dB", "dB")
     output_loss = "mse"
     batch_size = 8
-    scale: ClassVar[int]
+    scale: int
 
     def __init__(self) -> None:
         self.reference: Reference | None = None
