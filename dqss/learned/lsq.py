@@ -7,7 +7,6 @@ of 2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration know
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from dqss.functional import Qparams
-from dqss.learned.base import Learned, LearnedQuantizer, positive, rounded, with_scaled_gradient
-from dqss.learned.start import is_signed, starting_step
+from dqss.learned.base import (
+    Learned,
+    LearnedQuantizer,
+    codes_of,
+    gradient_scale,
+    positive,
+    values_per_sample,
+    with_gradient_of,
+    with_scaled_gradient,
+)
+from dqss.learned.start import is_signed, middle, starting_step
 from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
 
@@ -40,12 +48,12 @@ class LearnedStep(LearnedQuantizer):
         self.zero_point = zero_point
         self.count = count
 
-    def forward(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor) -> Tensor:
         low, high = self.spec.quant_min - self.zero_point, self.spec.quant_max - self.zero_point
         count = values_per_sample(x) if self.count is None else self.count
         step = with_scaled_gradient(positive(self.step), gradient_scale(count, high))
         step = self.expanded(step, x)
-        return rounded((x / step).clamp(low, high)) * step
+        return with_gradient_of((x / step).clamp(low, high), codes_of(x, self.qparams())) * step
 
     def qparams(self) -> Qparams:
         step = positive(self.step.detach())
@@ -70,27 +78,3 @@ class Lsq(Learned):
         signed = is_signed(summary, spec)
         step = starting_step(self.ranges, summary, spec, signed)
         return LearnedStep(step, middle(spec) if signed else spec.quant_min, None, spec)
-
-
-def middle(spec: QuantSpec) -> int:
-    """Return the zero_point that makes a grid signed: 0 of a symmetric one.
-
-    >>> from dqss.spec import QuantSpec
-    >>> middle(QuantSpec(4, symmetric=True)), middle(QuantSpec(4, symmetric=False))
-    (0, 8)
-    """
-    return spec.quant_min + (1 << (spec.bits - 1))
-
-
-def gradient_scale(count: int, high: int) -> float:
-    """Return 1 / sqrt(N Q_P) (section 2.2): updates of the step are then as large, relative to it, as a weight's.
-
-    >>> gradient_scale(25, 4)
-    0.1
-    """
-    return 1 / math.sqrt(max(count, 1) * high)
-
-
-def values_per_sample(x: Tensor) -> int:
-    """Return the number of features of a layer's input, without the batch."""
-    return math.prod(x.shape[1:])
