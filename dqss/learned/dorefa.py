@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dqss.functional import SMALLEST_SCALE, Qparams
+from dqss.functional import Qparams
 from dqss.learned.base import (
     Learned,
     LearnedQuantizer,
@@ -72,7 +72,7 @@ class Squashed(LearnedQuantizer):
         bounded = (x / self.expanded(self.unit, x)).tanh()
         if x.numel() == 0:
             return bounded
-        largest = self.by_channel(bounded.abs()).amax(1).clamp(min=SMALLEST_SCALE)
+        largest = zeros_as_ones(self.by_channel(bounded.abs()).amax(1))
         return bounded / self.expanded(largest, x)
 
     def transformed(self, x: Tensor) -> Tensor:

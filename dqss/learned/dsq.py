@@ -4,8 +4,8 @@ Gong et al., "Differentiable Soft Quantization: Bridging Full-Precision and Low-
 section 3.2: between two levels, delta apart and with m in their middle, the soft function is
 phi(x) = tanh(k (x - m)) / (1 - alpha), and 1 - alpha = tanh(k delta / 2) makes the pieces join. Hence
 k = log(2 / alpha - 1) / delta. Values are rounded hard; the gradients to x, the ends of the range and alpha are those
-of the soft function. Section 3.3: alpha, the gap between hard and soft, is learned with the ends; above 0.5 the curve is
-nearly a line, so it is kept below. On a symmetric grid the two ends are tied, and the step is learned.
+of the soft function. Section 3.3: alpha, the gap between hard and soft, is learned with the ends; above 0.5 the curve
+is nearly a line, so it is kept below. On a symmetric grid the two ends are tied, and the step is learned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from dqss.functional import Qparams, fake_quantize
-from dqss.learned.base import Learned, LearnedQuantizer, with_gradient_of
+from dqss.learned.base import (
+    Learned,
+    LearnedQuantizer,
+    gradient_scale,
+    values_per_sample,
+    with_gradient_of,
+    with_scaled_gradient,
+)
 from dqss.learned.span import Span, starting_span
 from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
@@ -36,17 +43,21 @@ class SoftlyRounded(LearnedQuantizer):
     Args:
         span: the ends of the range.
         alpha: to begin with.
+        count: how many values share the range; None: those of one sample of x.
     """
 
-    def __init__(self, span: Span, alpha: float, spec: QuantSpec) -> None:
+    def __init__(self, span: Span, alpha: float, count: int | None, spec: QuantSpec) -> None:
         super().__init__(spec)
+        self.count = count
         self.span = span
         self.alpha = nn.Parameter(torch.tensor(alpha))
 
     def surrogate(self, x: Tensor) -> Tensor:
         """Return `x` rounded softly, the function whose gradient training follows."""
-        low, step = (self.expanded(part, x) for part in self.span())
-        alpha = with_gradient_of(self.alpha, self.alpha.detach().clamp(LEAST_ALPHA, LARGEST_ALPHA)).to(x.dtype)
+        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        low, step = (self.expanded(part, x) for part in self.span(factor))
+        alpha = with_gradient_of(self.alpha, self.alpha.detach().clamp(LEAST_ALPHA, LARGEST_ALPHA))
+        alpha = with_scaled_gradient(alpha, factor).to(x.dtype)
         most = (1 << self.spec.bits) - 1
         steps = ((x - low) / step).clamp(0, most)
         below = steps.detach().floor().clamp(max=most - 1)
@@ -77,7 +88,8 @@ class Dsq(Learned):
             raise ValueError(f"alpha: {self.alpha} is not allowed. Give {LEAST_ALPHA} to {LARGEST_ALPHA}.")
 
     def for_weight(self, weight: Tensor, summary: TensorSummary, spec: QuantSpec) -> LearnedQuantizer:
-        return SoftlyRounded(starting_span(self.ranges, summary, spec), self.alpha, spec)
+        span = starting_span(self.ranges, summary, spec)
+        return SoftlyRounded(span, self.alpha, weight.numel() // len(summary.low), spec)
 
     def for_activation(self, summary: TensorSummary, spec: QuantSpec) -> LearnedQuantizer:
-        return SoftlyRounded(starting_span(self.ranges, summary, spec), self.alpha, spec)
+        return SoftlyRounded(starting_span(self.ranges, summary, spec), self.alpha, None, spec)

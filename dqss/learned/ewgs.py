@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dqss.functional import Qparams
-from dqss.learned.base import Learned, LearnedQuantizer, codes_of
+from dqss.learned.base import Learned, LearnedQuantizer, codes_of, gradient_scale, values_per_sample
 from dqss.learned.span import Span, starting_span
 from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
@@ -35,16 +35,19 @@ class ScaledByElement(LearnedQuantizer):
     Args:
         span: the ends of the range.
         delta: the scaling, for distances in units of the range.
+        count: how many values share the range; None: those of one sample of x.
     """
 
-    def __init__(self, span: Span, delta: float, spec: QuantSpec) -> None:
+    def __init__(self, span: Span, delta: float, count: int | None, spec: QuantSpec) -> None:
         super().__init__(spec)
+        self.count = count
         self.span = span
         self.delta = delta
 
     def quantized(self, x: Tensor) -> Tensor:
         grid = self.qparams()
-        low, step = (self.expanded(part, x) for part in self.span())
+        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        low, step = (self.expanded(part, x) for part in self.span(factor))
         most = (1 << self.spec.bits) - 1
         steps = ((x - low) / step).clamp(0, most)
         codes = codes_of(x, grid) + self.expanded(grid.zero_point - self.spec.quant_min, x)
@@ -72,10 +75,11 @@ class Ewgs(Learned):
             raise ValueError(f"delta: {self.delta} is not allowed. Give 0 or more.")
 
     def for_weight(self, weight: Tensor, summary: TensorSummary, spec: QuantSpec) -> LearnedQuantizer:
-        return ScaledByElement(starting_span(self.ranges, summary, spec), self.delta, spec)
+        span = starting_span(self.ranges, summary, spec)
+        return ScaledByElement(span, self.delta, weight.numel() // len(summary.low), spec)
 
     def for_activation(self, summary: TensorSummary, spec: QuantSpec) -> LearnedQuantizer:
-        return ScaledByElement(starting_span(self.ranges, summary, spec), self.delta, spec)
+        return ScaledByElement(starting_span(self.ranges, summary, spec), self.delta, None, spec)
 
 
 class _ScaledByElement(torch.autograd.Function):

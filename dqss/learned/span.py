@@ -1,4 +1,8 @@
-"""The two ends of a grid as parameters, for the algorithms that learn both; the grid holds 0 all the while."""
+"""The two ends of a grid as parameters, for the algorithms that learn both; the grid holds 0 all the while.
+
+Their gradients take the scale of LSQ (Esser et al., ICLR 2020, section 2.2), so that one learning rate suits all learned
+quantizers. Without it, DSQ's first steps at 2 bits raise the loss: `tests/conformance/test_learned_contract.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dqss.functional import Qparams
-from dqss.learned.base import positive, with_gradient_of
+from dqss.learned.base import positive, with_gradient_of, with_scaled_gradient
 from dqss.learned.start import starting_range, starting_step
 
 if TYPE_CHECKING:
@@ -26,8 +30,8 @@ class Span(nn.Module, ABC):
         self.spec = spec
 
     @abstractmethod
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the (C,) lowest level and step, as functions of the parameters."""
+    def forward(self, factor: float) -> tuple[Tensor, Tensor]:
+        """Return the (C,) lowest level and step, as functions of the parameters, whose gradients take this factor."""
 
     @abstractmethod
     def qparams(self) -> Qparams:
@@ -46,8 +50,8 @@ class SymmetricSpan(Span):
         super().__init__(spec)
         self.step = nn.Parameter(step.detach().clone())
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        step = positive(self.step)
+    def forward(self, factor: float) -> tuple[Tensor, Tensor]:
+        step = with_scaled_gradient(positive(self.step), factor)
         return step * self.spec.quant_min, step
 
     def qparams(self) -> Qparams:
@@ -72,9 +76,10 @@ class AffineSpan(Span):
     def _step(self) -> Tensor:
         return positive((self.high - self.low) / self.spec.quant_max)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def forward(self, factor: float) -> tuple[Tensor, Tensor]:
         grid = self.qparams()
-        return with_gradient_of(self.low, -grid.zero_point * grid.scale), self._step()
+        low = with_gradient_of(self.low, -grid.zero_point * grid.scale)
+        return with_scaled_gradient(low, factor), with_scaled_gradient(self._step(), factor)
 
     def qparams(self) -> Qparams:
         step = self._step().detach()
