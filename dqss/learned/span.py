@@ -1,7 +1,7 @@
 """The two ends of a grid as parameters, for the algorithms that learn both; the grid holds 0 all the while.
 
-Their gradients take the scale of LSQ (Esser et al., ICLR 2020, section 2.2), so that one learning rate suits all learned
-quantizers. Without it, DSQ's first steps at 2 bits raise the loss: `tests/conformance/test_learned_contract.py`.
+Their gradients take the scale of LSQ (Esser et al., ICLR 2020, section 2.2), so that one learning rate suits all
+learned quantizers. Without it DSQ raises the loss in its first steps at 2 bits: tests/conformance has such a training.
 """
 
 from __future__ import annotations
