@@ -155,9 +155,9 @@ class LearnedLayer(nn.Module):
             for quantizer in self.weight_quantizers:
                 quantizer(self.layer.weight)
 
-    def quantizer_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what the candidates hold, constants too."""
-        return chain(self.weight_quantizers.parameters(), self.activation_quantizers.parameters())
+    def quantizers(self) -> Iterator[nn.Module]:
+        """Yield the candidates for the weight, then those for the inputs."""
+        return chain(self.weight_quantizers, self.activation_quantizers)
 
     def __getattr__(self, name: str) -> Any:
         return _attribute(self, name)

@@ -13,15 +13,16 @@ from dqss.search.relax import RELAXATIONS
 class Schedule:
     """Three phases against under-fitting, of weights that would have to suit every candidate until the end.
 
-    Warm-up: alpha stands at even odds, while weights and quantizers get used to few bits. Search: alpha moves with
-    them, under a temperature that falls geometrically. Then the argmax of alpha is derived, and what was trained is
-    trained on with it alone. A uniform strategy takes the same steps, all of them with its one pair.
+    Warm-up: all candidates are mixed evenly, while weights and quantizers get used to few bits. Search: alpha moves
+    with them, under a temperature that falls geometrically. Then the argmax of alpha is derived, and what was trained
+    is trained on with it alone. A uniform strategy takes the same steps, all of them with its one pair.
 
     Args:
         steps: of all three phases together; one batch each.
         warm_up: the part of them before alpha moves.
         search: the part of them in which it moves; what is left of 1 trains the derived strategy.
-        relaxation: `softmax` or `gumbel`. By `gumbel` one candidate per layer is drawn for each step, in warm-up too.
+        relaxation: `softmax` or `gumbel`. By `gumbel` one candidate per layer is drawn for each step of the search; at
+            2 bits the network hardly learns from strategies drawn at random.
         warm: the temperature until the first step of the search.
         cold: the temperature of its last step.
     """
@@ -29,7 +30,7 @@ class Schedule:
     steps: int
     warm_up: float = 0.2
     search: float = 0.4
-    relaxation: str = "gumbel"
+    relaxation: str = "softmax"
     warm: float = 1.0
     cold: float = 0.1
 
@@ -88,15 +89,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates. One suits all quantizers, whose gradients scale themselves as LSQ's do.
+    """Learning rates of Adam.
 
     Args:
         network: of weights, biases and what else the network trains; it falls over the steps.
-        quantizers: of the quantizers' own parameters; it falls likewise.
-        alpha: in units of logits, as for the search after training; it stays.
+        quantizers: of the quantizers' own parameters, as a part of the magnitude that each begins with; it falls too.
+        alpha: in units of logits; it stays.
     """
 
-    network: float = 0.01
+    network: float = 0.001
     quantizers: float = 0.01
     alpha: float = 0.1
 

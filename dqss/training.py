@@ -24,8 +24,6 @@ Example = tuple[Batch, Tensor]
 TrainingBatches = Callable[[int], Iterable[Example]]
 """From the epoch, 0 first, to its batches."""
 
-MOMENTUM = 0.9
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -84,7 +82,7 @@ def train(
             group["lr"] = rate * schedule.decay(step)
         # The caller may have switched gradients off.
         with torch.enable_grad():
-            if step < schedule.end:
+            if schedule.begin <= step < schedule.end:
                 mix(layers, relaxed(alpha, schedule, step, generator))
             loss = step_loss(inputs, targets)
             optimizer.zero_grad()
@@ -108,23 +106,36 @@ def train(
 
 
 def optimizer_of(supernet: Supernet, rates: Rates) -> torch.optim.Optimizer:
-    """Return SGD with Nesterov's momentum, in one group for the network and one for the quantizers."""
-    learned = [parameter for layer in supernet.layers.values() for parameter in layer.quantizer_parameters()]
-    of_quantizers = {id(parameter) for parameter in learned}
+    """Return Adam, with a parameter group for the network and one for each parameter of a quantizer.
+
+    In a mixture a quantizer's gradient is as small as its mixing weight, which Adam undoes. But learned steps and clips
+    are of all magnitudes, and it would move each as far, the step of 8 bits by a good part of itself.
+    """
+    quantizers = [quantizer for layer in supernet.layers.values() for quantizer in layer.quantizers()]
+    of_quantizers = {id(parameter) for quantizer in quantizers for parameter in quantizer.parameters()}
     network = [parameter for parameter in supernet.model.parameters() if id(parameter) not in of_quantizers]
     groups: list[dict[str, Any]] = [
-        {"params": [p.requires_grad_() for p in network if p.is_floating_point()], "lr": rates.network},
-        # Some algorithms hold constants as parameters.
-        {"params": [p for p in learned if p.requires_grad], "lr": rates.quantizers},
+        {"params": [p.requires_grad_() for p in network if p.is_floating_point()], "lr": rates.network}
     ]
-    return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
+    for quantizer in quantizers:
+        for part in quantizer.modules():
+            own = list(part.parameters(recurse=False))
+            sizes = [parameter.detach().abs().mean().item() for parameter in own]
+            # An offset may begin at 0; it is then taken to be as large as what stands beside it.
+            usual = min((size for size in sizes if size > 0), default=1.0)
+            groups += [
+                {"params": [parameter], "lr": rates.quantizers * (size or usual)}
+                for parameter, size in zip(own, sizes, strict=True)
+                # Some algorithms hold constants as parameters.
+                if parameter.requires_grad
+            ]
+    return torch.optim.Adam(groups)
 
 
 def relaxed(alpha: Alpha, schedule: Schedule, step: int, generator: Generator) -> Alpha:
-    """Return the mixing weights of a step, through which a gradient reaches alpha once the search has begun."""
+    """Return the mixing weights of a step, through which its gradient reaches alpha."""
     relax, temperature = RELAXATIONS[schedule.relaxation], schedule.temperature(step)
-    logits = alpha if step >= schedule.begin else Alpha(alpha.weight.detach(), alpha.activation.detach())
-    return Alpha(relax(logits.weight, temperature, generator), relax(logits.activation, temperature, generator))
+    return Alpha(relax(alpha.weight, temperature, generator), relax(alpha.activation, temperature, generator))
 
 
 def mix(layers: Iterable[LearnedLayer], mixing: Alpha) -> None:

@@ -99,7 +99,7 @@ def test_a_layer_begins_with_even_odds_and_once_derived_runs_its_pair_alone(kind
     expected = functional_call(made.layer, {"weight": weight(made.layer.weight)}, (activation(x),))
     made.derive(2, 1)
     assert made(x).equal(expected)
-    assert set(made.quantizer_parameters()) == {*weight.parameters(), *activation.parameters()}
+    assert list(made.quantizers()) == [weight, activation]
 
 
 def test_a_transposed_layer_takes_an_output_size():
@@ -149,8 +149,9 @@ def test_the_callers_model_and_batches_stay_as_they_were(tiny, batches, training
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, batches, training):
+    schedule = Schedule(steps=10, relaxation="gumbel")
     one, again, other = (
-        train_qat(tiny, training, F.mse_loss, batches, SHORT, bits="W2A2", seed=seed, **FEW) for seed in (3, 3, 4)
+        train_qat(tiny, training, F.mse_loss, batches, schedule, bits="W2A2", seed=seed, **FEW) for seed in (3, 3, 4)
     )
     assert one.strategy == again.strategy
     assert one.report == again.report
@@ -224,9 +225,8 @@ class Useless(Learned):
         return Coarse(summary, spec)
 
 
-@pytest.mark.parametrize(("relaxation", "rate"), [("softmax", 0.1), ("gumbel", 0.3)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_harmful_candidate_is_avoided_in_every_layer(monkeypatch, relaxation, rate, seed):
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_harmful_candidate_is_avoided_in_every_layer(monkeypatch, seed):
     monkeypatch.setitem(LEARNED.table, "useless", Entry(f"{__name__}:Useless"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -240,12 +240,10 @@ def test_a_harmful_candidate_is_avoided_in_every_layer(monkeypatch, relaxation, 
         network[-1].weight /= exact.std()
     # Before the good one, so that a tie would go to it.
     names = ["useless", "lsq"]
-    schedule = Schedule(steps=100, relaxation=relaxation)
-    given = network, lambda epoch: examples, F.mse_loss, list(inputs), schedule
-    rates = {"rates": Rates(network=0.001, quantizers=0.001, alpha=rate), "bits": "W8A8"}
-    result = train_qat(*given, seed=seed, weight_quantizers=names, activation_quantizers=names, **rates)
+    given = network, lambda epoch: examples, F.mse_loss, list(inputs), Schedule(steps=100), "W8A8"
+    result = train_qat(*given, weight_quantizers=names, activation_quantizers=names)
     assert {(choice.weight, choice.activation) for choice in result.strategy.layers.values()} == {("lsq", "lsq")}
-    harmed = train_qat(*given, **rates, **pair("useless", "useless"))
+    harmed = train_qat(*given, **pair("useless", "useless"))
     ends = [sum(run.report.curves["loss"][-8:]) for run in (result, harmed)]
     assert ends[0] < 0.1 * ends[1]
 
@@ -280,7 +278,7 @@ def test_a_uniform_run_has_nothing_to_search(tiny, batches, training):
     assert report.seconds > 0
 
 
-def test_the_first_steps_are_those_of_nesterovs_sgd_on_the_quantized_network(batches):
+def test_the_first_steps_are_those_of_adam_with_rates_of_quantizers_as_parts_of_their_magnitude(batches):
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 2))
     target = torch.randn(4, 2, generator=torch.Generator().manual_seed(3))
     schedule, rates = Schedule(steps=2), Rates(network=0.02, quantizers=0.003)
@@ -298,17 +296,20 @@ def test_the_first_steps_are_those_of_nesterovs_sgd_on_the_quantized_network(bat
         rates=still,
         **pair("lsq", "lsq"),
     ).model.requires_grad_()
-    momenta = {name: torch.zeros_like(parameter) for name, parameter in begun.named_parameters()}
-    for step in range(2):
+    magnitudes = {name: parameter.detach().abs().mean() for name, parameter in begun.named_parameters()}
+    means, squares = ({name: torch.zeros_like(p) for name, p in begun.named_parameters()} for _ in range(2))
+    for step, decay in enumerate((1, 0.5), start=1):
         loss = F.mse_loss(begun(batches[0]), target)
-        assert loss.item() == pytest.approx(result.report.curves["loss"][step], rel=1e-5)
+        assert loss.item() == pytest.approx(result.report.curves["loss"][step - 1], rel=1e-5)
         begun.zero_grad()
         loss.backward()
         with torch.no_grad():
             for name, parameter in begun.named_parameters():
-                rate = (0.02 if ".layer." in name else 0.003) * (1, 0.5)[step]
-                momenta[name] = 0.9 * momenta[name] + parameter.grad
-                parameter -= rate * (parameter.grad + 0.9 * momenta[name])
+                rate = 0.02 if ".layer." in name else 0.003 * magnitudes[name]
+                means[name] = 0.9 * means[name] + 0.1 * parameter.grad
+                squares[name] = 0.999 * squares[name] + 0.001 * parameter.grad**2
+                root = (squares[name] / (1 - 0.999**step)).sqrt() + 1e-8
+                parameter -= rate * decay * means[name] / (1 - 0.9**step) / root
     for name, parameter in result.model.named_parameters():
         torch.testing.assert_close(parameter, begun.get_parameter(name).detach(), rtol=1e-4, atol=1e-6)
 
