@@ -24,15 +24,16 @@ class Schedule:
         relaxation: `softmax` or `gumbel`. By `gumbel` one candidate per layer is drawn for each step of the search; at
             2 bits the network hardly learns from strategies drawn at random.
         warm: the temperature until the first step of the search.
-        cold: the temperature of its last step.
+        cold: the temperature of its last step. Where candidates are still mixed then, the derived strategy begins far
+            behind the mixture.
     """
 
     steps: int
-    warm_up: float = 0.2
-    search: float = 0.4
+    warm_up: float = 0.1
+    search: float = 0.3
     relaxation: str = "softmax"
     warm: float = 1.0
-    cold: float = 0.1
+    cold: float = 0.03
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -99,7 +100,7 @@ class Rates:
 
     network: float = 0.001
     quantizers: float = 0.01
-    alpha: float = 0.1
+    alpha: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("network", "quantizers", "alpha"):

@@ -181,14 +181,15 @@ def test_alpha_stands_in_warm_up_moves_in_search_and_is_discrete_after(tiny, bat
     report = train_qat(tiny, training, F.mse_loss, batches, schedule, bits="W2A2", **FEW).report
     entropy = report.curves["entropy"]
     assert entropy[:5] == pytest.approx([EVEN] * 5, abs=1e-6)
-    assert all(0 < value < EVEN - 1e-4 for value in entropy[5:15])
+    assert all(0 <= value < EVEN - 1e-4 for value in entropy[5:15])
+    assert entropy[5] > entropy[14]
     assert entropy[15:] == [0] * 5
     # Weights and quantizers move from the first step on.
     assert min(report.curves["loss"][4:]) < report.curves["loss"][0]
 
 
 def test_without_training_on_the_strategy_is_derived_all_the_same(tiny, batches, training):
-    schedule = Schedule(steps=8, warm_up=0.0, search=1.0)
+    schedule = Schedule(steps=8, warm_up=0.0, search=1.0, cold=1.0)
     result = train_qat(tiny, training, F.mse_loss, batches, schedule, **FEW)
     assert 0 not in result.report.curves["entropy"]
     assert all(len(result.model.get_submodule(name).weight_quantizers) == 1 for name in result.strategy.layers)
