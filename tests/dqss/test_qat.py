@@ -20,7 +20,8 @@ from dqss.registry import Entry, UnknownNameError
 from dqss.schedule import Rates, Schedule
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 from dqss.strategy import Strategy
-from dqss.training import first
+from dqss.supernet import Supernet
+from dqss.training import first, optimizer_of
 
 KINDS = {
     "conv": (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 6, 6)),
@@ -313,6 +314,22 @@ def test_the_first_steps_are_those_of_adam_with_rates_of_quantizers_as_parts_of_
                 parameter -= rate * decay * means[name] / (1 - 0.9**step) / root
     for name, parameter in result.model.named_parameters():
         torch.testing.assert_close(parameter, begun.get_parameter(name).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_an_offset_that_begins_at_zero_moves_as_fast_as_the_step_beside_it():
+    layer, seen = nn.Linear(3, 2), TensorSummary()
+    seen.update(torch.rand(8, 3))
+    made = LEARNED.create("lsq-plus").for_activation(seen, QuantSpec(2, symmetric=False))
+    supernet = LearnedLayer(layer, [Coarse(summarised(layer.weight)[1], QuantSpec(2, symmetric=True))], [made])
+    groups = optimizer_of(Supernet(supernet, {"layer": supernet}), Rates(network=0.5, quantizers=0.01)).param_groups
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert made.offset.item() == 0
+    assert rates == {
+        layer.weight: 0.5,
+        layer.bias: 0.5,
+        made.step: pytest.approx(0.01 * made.step.item()),
+        made.offset: pytest.approx(0.01 * made.step.item()),
+    }
 
 
 def test_an_algorithm_without_the_form_gives_way_to_its_partner_and_the_strategy_says_so(tiny, batches, training):
