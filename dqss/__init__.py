@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dqss.ptq import PtqReport, PtqResult, apply_strategy, quantize_ptq
+    from dqss.qat import QatReport, QatResult, train_qat
+    from dqss.schedule import Rates, Schedule
     from dqss.spec import Bits, Protocol, Scheme
     from dqss.strategy import Choice, Strategy
 
@@ -19,10 +21,15 @@ _HOMES = {
     "Protocol": "dqss.spec",
     "PtqReport": "dqss.ptq",
     "PtqResult": "dqss.ptq",
+    "QatReport": "dqss.qat",
+    "QatResult": "dqss.qat",
+    "Rates": "dqss.schedule",
+    "Schedule": "dqss.schedule",
     "Scheme": "dqss.spec",
     "Strategy": "dqss.strategy",
     "apply_strategy": "dqss.ptq",
     "quantize_ptq": "dqss.ptq",
+    "train_qat": "dqss.qat",
 }
 
 __all__ = [
@@ -31,10 +38,15 @@ __all__ = [
     "Protocol",
     "PtqReport",
     "PtqResult",
+    "QatReport",
+    "QatResult",
+    "Rates",
+    "Schedule",
     "Scheme",
     "Strategy",
     "apply_strategy",
     "quantize_ptq",
+    "train_qat",
 ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.func import functional_call
 from dqss.functional import Qparams, fake_quantize
 from dqss.graph import Layer
 from dqss.mixture import ActivationMixture, mix_weights
+
+if TYPE_CHECKING:
+    from dqss.learned.base import LearnedQuantizer
 
 
 class QuantizedLayer(nn.Module):
@@ -113,6 +117,70 @@ class CandidateLayer(nn.Module):
     def _stacks(self) -> list[tuple[str, Tensor]]:
         """Return the layer's parameters that candidates set, each with one entry per weight candidate."""
         return [("weight", self.weights)] + ([] if self.biases is None else [("bias", self.biases)])
+
+
+class LearnedLayer(nn.Module):
+    """A layer whose latent weight is trained, with the quantizers of its candidates, which all share it.
+
+    It runs the mixture of all pairs of candidates as one layer: the layer is bilinear in weight and inputs.
+
+    Args:
+        layer: gives the operation, the latent weight and the bias.
+        weights: M candidates for its weight.
+        activations: N candidates for its inputs.
+    """
+
+    def __init__(
+        self, layer: Layer, weights: Sequence[LearnedQuantizer], activations: Sequence[LearnedQuantizer]
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weight_quantizers = nn.ModuleList(weights)
+        self.activation_quantizers = nn.ModuleList(activations)
+        self.mixing = even_odds(len(weights)), even_odds(len(activations))
+
+    def mix(self, weight: Tensor, activation: Tensor) -> None:
+        """Run the mixture of candidates with these mixing weights, (M,) and (N,), from now on."""
+        self.mixing = (weight, activation)
+
+    def derive(self, weight: int, activation: int) -> None:
+        """Keep this pair of candidates, and no other."""
+        self.weight_quantizers = self.weight_quantizers[weight : weight + 1]
+        self.activation_quantizers = self.activation_quantizers[activation : activation + 1]
+        self.mixing = even_odds(1), even_odds(1)
+
+    def settle(self) -> None:
+        """Bring grids that depend on the weight to the weight as it stands."""
+        with torch.no_grad():
+            for quantizer in self.weight_quantizers:
+                quantizer(self.layer.weight)
+
+    def quantizers(self) -> Iterator[nn.Module]:
+        """Yield the candidates for the weight, then those for the inputs."""
+        return chain(self.weight_quantizers, self.activation_quantizers)
+
+    def __getattr__(self, name: str) -> Any:
+        return _attribute(self, name)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
+        weight = _mixed(self.weight_quantizers, self.layer.weight, self.mixing[0])
+        x = _mixed(self.activation_quantizers, input, self.mixing[1])
+        output: Tensor = functional_call(self.layer, {"weight": weight}, _arguments(x, output_size))
+        return output
+
+
+def even_odds(count: int) -> Tensor:
+    """Return as many equal mixing weights."""
+    return torch.full((count,), 1 / count)
+
+
+def _mixed(quantizers: nn.ModuleList, x: Tensor, mixing: Tensor) -> Tensor:
+    quantized: list[Tensor] = [quantizer(x) for quantizer in quantizers]
+    if len(quantized) == 1:
+        return quantized[0]
+    # Alpha stays on the CPU, where its randomness is the same for every device.
+    return mix_weights(torch.stack(quantized), mixing.to(x))
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

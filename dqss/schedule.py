@@ -1,0 +1,109 @@
+"""What quantization-aware training spends: the steps of each phase and the learning rates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dqss.registry import UnknownNameError, did_you_mean
+from dqss.search.relax import RELAXATIONS
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Three phases against under-fitting, of weights that would have to suit every candidate until the end.
+
+    Warm-up: all candidates are mixed evenly, while weights and quantizers get used to few bits. Search: alpha moves
+    with them, under a temperature that falls geometrically. Then the argmax of alpha is derived, and what was trained
+    is trained on with it alone. A uniform strategy takes the same steps, all of them with its one pair.
+
+    Args:
+        steps: of all three phases together; one batch each.
+        warm_up: the part of them before alpha moves.
+        search: the part of them in which it moves; what is left of 1 trains the derived strategy.
+        relaxation: `softmax` or `gumbel`. By `gumbel` one candidate per layer is drawn for each step of the search; at
+            2 bits the network hardly learns from strategies drawn at random.
+        warm: the temperature until the first step of the search.
+        cold: the temperature of its last step. Where candidates are still mixed then, the derived strategy begins far
+            behind the mixture.
+    """
+
+    steps: int
+    warm_up: float = 0.1
+    search: float = 0.3
+    relaxation: str = "softmax"
+    warm: float = 1.0
+    cold: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"warm_up: {self.warm_up} is not allowed. Give a number from 0 to below 1.")
+        if not (self.search > 0 and self.warm_up + self.search <= 1):
+            raise ValueError(
+                f"search: {self.search} is not allowed. Give a number above 0 that is, with warm_up ({self.warm_up}), "
+                "at most 1."
+            )
+        if self.relaxation not in RELAXATIONS:
+            raise UnknownNameError(
+                f"relaxation: '{self.relaxation}' is not allowed. {did_you_mean(self.relaxation, RELAXATIONS)}"
+            )
+        if not self.warm >= self.cold > 0:
+            raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
+
+    @property
+    def begin(self) -> int:
+        """The first step, counted from 0, in which alpha moves."""
+        return round(self.warm_up * self.steps)
+
+    @property
+    def end(self) -> int:
+        """The first step with the derived strategy.
+
+        >>> schedule = Schedule(steps=50, warm_up=0.2, search=0.4)
+        >>> schedule.begin, schedule.end
+        (10, 30)
+        """
+        return round((self.warm_up + self.search) * self.steps)
+
+    def temperature(self, step: int) -> float:
+        """Return the temperature of a step.
+
+        >>> schedule = Schedule(steps=5, warm_up=0.2, search=0.6, warm=1.0, cold=0.01)
+        >>> [round(schedule.temperature(step), 3) for step in range(5)]
+        [1.0, 1.0, 0.1, 0.01, 0.01]
+        """
+        progress = (step - self.begin) / max(self.end - self.begin - 1, 1)
+        return self.warm * math.pow(self.cold / self.warm, min(max(progress, 0.0), 1.0))
+
+    def decay(self, step: int) -> float:
+        """Return what the learning rates of network and quantizers are multiplied by: half a cosine, from 1 to 0.
+
+        Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), without restarts.
+
+        >>> [round(Schedule(steps=4).decay(step), 3) for step in range(4)]
+        [1.0, 0.854, 0.5, 0.146]
+        """
+        return (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of Adam.
+
+    Args:
+        network: of weights, biases and what else the network trains; it falls over the steps.
+        quantizers: of the quantizers' own parameters, as a part of the magnitude that each begins with; it falls too.
+        alpha: in units of logits; it stays.
+    """
+
+    network: float = 0.001
+    quantizers: float = 0.01
+    alpha: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("network", "quantizers", "alpha"):
+            rate = getattr(self, name)
+            if not 0 < rate < math.inf:
+                raise ValueError(f"{name}: {rate} is not allowed. Give a number above 0.")

@@ -1,0 +1,60 @@
+import math
+
+import pytest
+
+from dqss.registry import UnknownNameError
+from dqss.schedule import Rates, Schedule
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, r"steps: 0 is not allowed\. Give at least 1\."),
+        ({"warm_up": -0.1}, r"warm_up: -0\.1 is not allowed\. Give a number from 0 to below 1\."),
+        ({"warm_up": 1.0}, r"warm_up: 1\.0 is not allowed\."),
+        ({"warm_up": math.nan}, r"warm_up: nan is not allowed\."),
+        (
+            {"search": 0.0},
+            r"search: 0\.0 is not allowed\. Give a number above 0 that is, with warm_up \(0\.1\)",
+        ),
+        ({"search": 0.91}, r"search: 0\.91 is not allowed\."),
+        ({"search": math.nan}, r"search: nan is not allowed\."),
+        ({"cold": 2.0}, r"cold: 2\.0 is not allowed\. Give a number above 0, at most warm \(1\.0\)\."),
+        ({"cold": 0.0}, r"cold: 0\.0 is not allowed\."),
+    ],
+)
+def test_a_phase_that_cannot_be_is_named_with_what_is_allowed(options, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**({"steps": 10} | options))
+
+
+def test_an_unknown_relaxation_gets_a_suggestion():
+    with pytest.raises(UnknownNameError, match=r"relaxation: 'gumble' is not allowed\. Did you mean 'gumbel'\?"):
+        Schedule(steps=10, relaxation="gumble")
+
+
+@pytest.mark.parametrize("name", ["network", "quantizers", "alpha"])
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_a_rate_that_cannot_be_is_named(name, rate):
+    with pytest.raises(ValueError, match=rf"{name}: {rate} is not allowed\. Give a number above 0\."):
+        Rates(**{name: rate})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(("warm_up", "search"), [(0.0, 1.0), (0.2, 0.4), (0.9, 0.1), (0.7, 0.3), (0.0, 0.01)])
+def test_phases_follow_one_another_within_the_steps(steps, warm_up, search):
+    schedule = Schedule(steps, warm_up, search)
+    assert 0 <= schedule.begin <= schedule.end <= steps
+    assert warm_up + search < 1 or schedule.end == steps
+
+
+@pytest.mark.parametrize("steps", [1, 5, 50])
+def test_temperature_and_rates_fall(steps):
+    schedule = Schedule(steps)
+    temperatures = [schedule.temperature(step) for step in range(steps)]
+    assert temperatures == sorted(temperatures, reverse=True)
+    assert temperatures[0] == schedule.warm
+    decays = [schedule.decay(step) for step in range(steps)]
+    assert decays == sorted(decays, reverse=True)
+    assert decays[0] == 1
+    assert decays[-1] > 0
