@@ -254,6 +254,7 @@ def _cells(line: Line | None, notes: dict[str, int]) -> tuple[Text, Text, Text]:
         # Colour for DQSS alone: it is what the table is read for.
         sign = "green" if line.gain > 0 else "red" if line.gain < 0 else ""
         # Zero has no sign, whichever side it was rounded from.
-        gain = Text(f"{round(line.gain, 2) or 0.0:+.2f}".replace("+0.00", "0.00"), style=sign if is_dqss(line.method) else "")
+        text = f"{line.gain:+.2f}" if round(line.gain, 2) else "0.00"
+        gain = Text(text, style=sign if is_dqss(line.method) else "")
     score = line.status if line.score is None else f"{line.score:.2f}"
     return Text(score + marks), gain, Text("" if line.seconds is None else f"{line.seconds:.1f}")

@@ -144,6 +144,13 @@ def test_the_comparison_names_every_method_its_gain_and_why_one_is_missing(capsy
     assert not CONTROL.search(out)
 
 
+def test_a_gain_that_rounds_to_nothing_has_no_sign(capsys):
+    records = [make_record("best-uniform", None, 90.0), make_record("dqss", 0, 89.997)]
+    console.print_comparisons(compare(records))
+    (row,) = (line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("dqss "))
+    assert row == ["dqss", "90.00", "0.00", "3.2"]
+
+
 def test_a_narrow_terminal_gets_several_tables_and_no_cut_number(terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     bits = ["W8A8", "W4A8", "W4A4", "W2A2"]
