@@ -21,7 +21,9 @@ TASKS: Registry[Task] = Registry(
         "photos-x4": Entry("benchmarks.tasks.photos:PhotosX4"),
         # Of each set of photographs that users bring, a task for each scale.
         **{
-            f"{data}-x{scale}": Entry("benchmarks.tasks.sr_folders:Folder", options={"data": data, "scale": scale})
+            f"{data}-x{scale}": Entry(
+                "benchmarks.tasks.super_resolution_folders:Folder", options={"data": data, "scale": scale}
+            )
             for data in SETS
             for scale in SCALES
         },

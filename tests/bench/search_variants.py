@@ -27,8 +27,6 @@ from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits
 from dqss.weights import reconstruct
 
-BATCH = 64
-
 
 def variant(text: str) -> tuple[str, dict[str, Any]]:
     """Read `dqss:relaxation=softmax,cold=0.02` as a search's name and its options."""
@@ -43,19 +41,20 @@ def main() -> int:
     parser.add_argument("--task", default="fashion-mnist")
     parser.add_argument("--models", default="resnet8,resnet20,mobilenetv2-small")
     parser.add_argument("--bits", default="W4A4")
+    parser.add_argument("--protocol", default="all-layers", choices=PROTOCOLS)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--weights", default="minmax,percentile,mse,kl")
     parser.add_argument("--activations", default="minmax,percentile,mse,kl")
     parser.add_argument("variants", nargs="+", metavar="SEARCH[:OPTION=VALUE,...]")
     args = parser.parse_args()
     task = TASKS.create(args.task)
-    batches = task.inputs(Split.CALIBRATION).split(BATCH)
+    batches = task.inputs(Split.CALIBRATION).split(task.batch_size)
     weights = {name: weight_candidate(name) for name in args.weights.split(",")}
     activations = {name: activation_candidate(name) for name in args.activations.split(",")}
     for model in args.models.split(","):
         network = load_model(model, task, find_checkpoint(model, args.task))
         full = task.evaluate(network, Split.VALIDATION, no_report).primary
-        prepared = prepare(network, PROTOCOLS["all-layers"], Bits.parse("W8A8"))
+        prepared = prepare(network, PROTOCOLS[args.protocol], Bits.parse("W8A8"))
         calibration = calibrate(prepared, batches, no_report)
         for bits in args.bits.split(","):
             at_bits = prepared.at(Bits.parse(bits))
