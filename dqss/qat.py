@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Generator, Tensor, nn
 
-from dqss.calibrate import calibrate
+from dqss.calibrate import Calibration, calibrate
 from dqss.graph import Prepared, prepare
 from dqss.inputs import Batch, call
 from dqss.learned.base import Learned
@@ -121,6 +121,32 @@ def train_qat(
     batches = listed(calibration_batches)
     prepared = prepare(model, symmetric(protocol_of(protocol)), Bits.parse(bits), batches)
     calibration = calibrate(prepared, batches, report)
+    return train_prepared(
+        prepared, calibration, training_batches, loss, schedule, seed, weights, activations, rates, distillation, report
+    )
+
+
+def train_prepared(
+    prepared: Prepared,
+    calibration: Calibration,
+    training_batches: TrainingBatches,
+    loss: TrainingLoss,
+    schedule: Schedule,
+    seed: int,
+    weights: Mapping[str, Learned],
+    activations: Mapping[str, Learned],
+    rates: Rates,
+    distillation: float,
+    report: Report,
+) -> QatResult:
+    """Train from what calibration saw, which several trainings may share; arguments are as for `train_qat`.
+
+    Args:
+        prepared: with a protocol whose weights are symmetric; it is not changed.
+        calibration: of it.
+        weights: name -> candidate for weights.
+        activations: name -> candidate for activations.
+    """
     supernet = supernet_of(prepared, calibration, weights, activations)
     towards = output_loss(None, calibration.targets[0])
 
