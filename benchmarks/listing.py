@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dqss.registry import Entry, Registry
 
-KINDS = ("quantizers", "searches", "models", "tasks", "suites")
+KINDS = ("quantizers", "learned-quantizers", "searches", "training-methods", "models", "tasks", "suites")
 
 
 def described(kind: str) -> list[tuple[str, str]]:
@@ -19,14 +19,21 @@ def described(kind: str) -> list[tuple[str, str]]:
         from benchmarks.suite import shipped_suites
 
         return [(name, _suite_description(path)) for name, path in shipped_suites().items()]
-    from benchmarks.methods import METHODS
+    from benchmarks.methods import METHODS, QAT_METHODS
     from benchmarks.models import MODELS
     from benchmarks.tasks import TASKS
     from dqss.candidates import BIAS
+    from dqss.learned import LEARNED
     from dqss.quantizers import QUANTIZERS
     from dqss.reconstruction import RECONSTRUCTIONS
 
-    registries: dict[str, Registry[Any]] = {"searches": METHODS, "models": MODELS, "tasks": TASKS}
+    registries: dict[str, Registry[Any]] = {
+        "learned-quantizers": LEARNED,
+        "searches": METHODS,
+        "training-methods": QAT_METHODS,
+        "models": MODELS,
+        "tasks": TASKS,
+    }
     if kind == "quantizers":
         alone = [(name, f"For weights alone. {text}") for name, text in _entries(RECONSTRUCTIONS)]
         bias = f"For weights alone: any of these, as mse{BIAS}. {_description('dqss.bias_correction', None)}"

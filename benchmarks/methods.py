@@ -1,4 +1,4 @@
-"""The searches that suites name: those of the library, and those that need more than it may import."""
+"""The methods that suites name, a table for each mode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from dqss.registry import Entry, Registry
 from dqss.search import SEARCHES
 
 if TYPE_CHECKING:
+    from benchmarks.qat_methods import QatMethod
     from dqss.search.base import Search
 
+# Searches: those of the library, and those that need more than it may import.
 METHODS: Registry[Search] = Registry("search", SEARCHES.base, {**SEARCHES.table, "tpe": Entry("benchmarks.tuning:Tpe")})
+
+QAT_METHODS: Registry[QatMethod] = Registry(
+    "training method",
+    "benchmarks.qat_methods:QatMethod",
+    {
+        "uniform": Entry("benchmarks.qat_methods:Uniform"),
+        "dqss": Entry("benchmarks.qat_methods:Dqss"),
+    },
+)

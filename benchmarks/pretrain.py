@@ -86,7 +86,7 @@ def train(network: nn.Module, task: Task, recipe: Recipe, report: Report) -> Non
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # missing in its overloads
     done = 0
     for epoch in range(recipe.epochs):
-        for inputs, targets in task.training_batches(recipe.batch_size, generator):
+        for inputs, targets in task.training_batches(Split.TRAIN, recipe.batch_size, generator):
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-autocast"):
                 outputs = network(inputs.contiguous(memory_format=torch.channels_last))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
@@ -16,13 +16,18 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, QAT_METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import key_of
-from benchmarks.suite_schema import MAX_SEED, UNIFORM, Suite, explain, search_of
+from benchmarks.schema.faults import explain
+from benchmarks.schema.methods import UNIFORM, Method, search_of
+from benchmarks.schema.ptq import PtqSection
+from benchmarks.schema.qat import QatSection
+from benchmarks.schema.suite import MAX_SEED, Suite
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import DocumentError, Location, clip, read_document
 from dqss.candidates import is_for_weights_alone, with_version
+from dqss.learned import LEARNED
 from dqss.registry import did_you_mean
 from dqss.search import DETERMINISTIC
 from dqss.spec import Protocol
@@ -137,6 +142,19 @@ class Inventory:
                 self.known[(task,)] = Lookup(None, str(error))
         return self.known[(task,)]
 
+    def training(self, task: str) -> str | None:
+        """Return why the task has nothing on this machine to train quantized on; None where it has."""
+        if ("training", task) not in self.known:
+            from benchmarks.tasks.base import MissingDataError, Split
+
+            missing = None
+            try:
+                TASKS.create(task).check(Split.FINE_TUNING)
+            except MissingDataError as error:
+                missing = str(error)
+            self.known[("training", task)] = Lookup(None, missing)
+        return self.known[("training", task)].missing
+
     def checkpoint(self, model: str, task: str) -> Lookup:
         """Look up the model's checkpoint for the task."""
         if (model, task) not in self.known:
@@ -150,18 +168,28 @@ class Inventory:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a cell may train: as the suite's `qat: training:` says, equal for all of its methods."""
+
+    epochs: int
+    batch_size: int
+    distillation: float
+
+
+@dataclass(frozen=True)
 class Cell:
     """One model x task x bits x method x seed of a suite.
 
     Args:
         bits: as in `W4A8`.
-        mode: `ptq`.
+        mode: `ptq` or `qat`.
         protocol: its name; an inline one is called `custom-` and the first digits of its hash.
-        method: `uniform-<quantizer>`, else the name of a search.
-        options: of the search; only those that the suite gives.
+        method: `uniform-<quantizer>`, else a name of its mode's table.
+        options: of the method; only those that the suite gives.
         weight_quantizers: the candidates in order; of a `uniform-<quantizer>` that one only.
         activation_quantizers: likewise; all of them where that one is for weights alone.
         seed: None for a deterministic method.
+        budget: of training; None in mode `ptq`.
         inventory: shared by the cells of one suite, so that each file is hashed once.
     """
 
@@ -178,11 +206,12 @@ class Cell:
     weight_quantizers: tuple[str, ...]
     activation_quantizers: tuple[str, ...]
     seed: int | None
+    budget: Budget | None = None
     inventory: Inventory = field(default_factory=Inventory, repr=False, compare=False)
 
     @property
     def search(self) -> str:
-        """The method's name in METHODS."""
+        """The method's name in its mode's table."""
         return search_of(self.method)
 
     @cached_property
@@ -203,13 +232,27 @@ class Cell:
             "bits": self.bits,
             "mode": self.mode,
             "protocol": asdict(self.protocol_definition),
-            "method": {"name": self.search, "version": METHODS.entry(self.search).version, "options": self.options},
+            "method": {"name": self._method_name, "version": self._method_version, "options": self.options},
             "quantizers": {
-                "weight": [with_version(name) for name in self.weight_quantizers],
-                "activation": [with_version(name) for name in self.activation_quantizers],
+                "weight": [self._with_version(name) for name in self.weight_quantizers],
+                "activation": [self._with_version(name) for name in self.activation_quantizers],
             },
             "seed": self.seed,
+            # Keys of cells that train nothing are without it.
+            **({"training": asdict(self.budget)} if self.budget else {}),
         }
+
+    @property
+    def _method_name(self) -> str:
+        # In training the algorithm that gives a uniform pair its name may quantize the activations alone.
+        return self.method if self.mode == "qat" else self.search
+
+    @property
+    def _method_version(self) -> int:
+        return (QAT_METHODS if self.mode == "qat" else METHODS).entry(self.search).version
+
+    def _with_version(self, name: str) -> dict[str, Any]:
+        return {"name": name, "version": LEARNED.entry(name).version} if self.mode == "qat" else with_version(name)
 
     @cached_property
     def key(self) -> str:
@@ -219,25 +262,39 @@ class Cell:
     @cached_property
     def skip_reason(self) -> str | None:
         """What is missing to run this cell, and how to get it; None where nothing is."""
-        return self.inventory.data(self.task).missing or self.inventory.checkpoint(self.model, self.task).missing
+        training = self.inventory.training(self.task) if self.mode == "qat" else None
+        data, checkpoint = self.inventory.data(self.task), self.inventory.checkpoint(self.model, self.task)
+        return training or data.missing or checkpoint.missing
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A method of a mode with what it chooses among: the part of a cell that a suite's section tells."""
+
+    mode: str
+    method: Method
+    weights: tuple[str, ...]
+    activations: tuple[str, ...]
+    budget: Budget | None
+
+    @property
+    def is_deterministic(self) -> bool:
+        # In training the seed gives the order of the images too.
+        return self.mode == "ptq" and self.method.search in DETERMINISTIC
 
 
 def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
-    """Return the suite's cells: by model, then protocol, bits, method in the suite's order, then seed.
+    """Return the suite's cells: by model, then protocol, mode, bits, method in the suite's order, then seed.
 
     Args:
         suite: what to unfold.
         seeds: instead of the suite's own.
     """
     inventory = Inventory()
-    candidates = suite.ptq.quantizers
     cells = []
-    for model, protocol, bits, method in product(suite.models, suite.protocol, suite.bits, suite.ptq.unfolded()):
-        uniform = method.search == "uniform"
-        only = (method.name.removeprefix(UNIFORM),)
-        shared = uniform and not is_for_weights_alone(*only)
+    for (model, protocol), (bits, entry) in product(product(suite.models, suite.protocol), _entries(suite)):
         runs: Sequence[int | None] = suite.seeds if seeds is None else seeds
-        for seed in (None,) if method.search in DETERMINISTIC else runs:
+        for seed in (None,) if entry.is_deterministic else runs:
             cells.append(
                 Cell(
                     suite=suite.suite,
@@ -245,18 +302,45 @@ def cells_of(suite: Suite, seeds: list[int] | None = None) -> list[Cell]:
                     task=suite.task,
                     model=model,
                     bits=bits,
-                    mode="ptq",
+                    mode=entry.mode,
                     protocol=protocol.name,
                     protocol_definition=protocol.definition,
-                    method=method.name,
-                    options=method.options,
-                    weight_quantizers=only if uniform else candidates.weight,
-                    activation_quantizers=only if shared else candidates.activation,
+                    method=entry.method.name,
+                    options=entry.method.options,
+                    weight_quantizers=entry.weights,
+                    activation_quantizers=entry.activations,
                     seed=seed,
+                    budget=entry.budget,
                     inventory=inventory,
                 )
             )
     return cells
+
+
+def _entries(suite: Suite) -> list[tuple[str, _Entry]]:
+    """Return each bit-width with each method of a mode, mode after mode."""
+    found: list[tuple[str, _Entry]] = []
+    if suite.ptq is not None:
+        found += product(suite.bits, list(_ptq_entries(suite.ptq)))
+    if suite.qat is not None:
+        found += product(suite.qat.bits or suite.bits, list(_qat_entries(suite.qat)))
+    return found
+
+
+def _ptq_entries(section: PtqSection) -> Iterator[_Entry]:
+    candidates = section.quantizers
+    for method in section.unfolded():
+        uniform = method.search == "uniform"
+        only = (method.name.removeprefix(UNIFORM),)
+        shared = uniform and not is_for_weights_alone(*only)
+        weights, activations = only if uniform else candidates.weight, only if shared else candidates.activation
+        yield _Entry("ptq", method, weights, activations, None)
+
+
+def _qat_entries(section: QatSection) -> Iterator[_Entry]:
+    budget = Budget(**section.training.model_dump())
+    for training in section.unfolded():
+        yield _Entry("qat", training.method, training.weights, training.activations, budget)
 
 
 def parse_only(text: str) -> dict[str, list[str]]:

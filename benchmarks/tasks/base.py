@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from benchmarks.datasets import MissingDataError as MissingDataError
@@ -18,9 +20,14 @@ Report = Callable[[str, int, int], None]
 
 
 class Split(Enum):
-    """Named parts of a task's data. Only `TEST` may decide a score, and it may decide nothing else."""
+    """Named parts of a task's data. Only `TEST` may decide a score, and it may decide nothing else.
+
+    `TRAIN` is what checkpoints are trained on, `FINE_TUNING` what quantization-aware training learns from: labelled, it
+    comes with the package, and calibration images may be in it, search-validation images never.
+    """
 
     TRAIN = "train"
+    FINE_TUNING = "fine-tuning"
     CALIBRATION = "calibration"
     VALIDATION = "search-validation"
     TEST = "test"
@@ -74,7 +81,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, split: Split) -> None:
-        """Raise MissingDataError unless the split's data is on this machine."""
+        """Raise MissingDataError unless the split's data is on this machine, or where the task has no such split."""
 
     @abstractmethod
     def ids(self, split: Split) -> list[int]:
@@ -92,17 +99,44 @@ class Task(ABC):
         """Return the scores of a model in eval mode on a split."""
 
     @abstractmethod
-    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield one epoch of augmented (inputs, targets) batches of the full training data, shuffled.
+    def training_batches(self, split: Split, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch of augmented (inputs, targets) batches, shuffled; `shuffled` says which images each has.
+
+        Args:
+            split: TRAIN or FINE_TUNING.
+            batch_size: of all processes together.
+            generator: gives order and augmentation.
 
         Raises:
-            MissingDataError: the full training data is not on this machine.
+            MissingDataError: the split's data is not on this machine, or the task trains nothing.
         """
 
     @abstractmethod
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar loss that `pretrain` minimises."""
+        """Return the scalar loss that training minimises."""
 
     @abstractmethod
     def training_data(self) -> dict[str, Any]:
         """Return what the full training data is, for a checkpoint's JSON: source, hashes and preprocessing."""
+
+
+def shuffled(split: Split, count: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
+    """Yield the positions of each batch's images, every one once an epoch.
+
+    In fine-tuning a last batch that is not full is left out: processes take equal parts of each batch, and a step of
+    few images would count as much as one of many.
+
+    >>> [len(batch) for batch in shuffled(Split.TRAIN, 10, 4, Generator())]
+    [4, 4, 2]
+    >>> [len(batch) for batch in shuffled(Split.FINE_TUNING, 10, 4, Generator())]
+    [4, 4]
+    """
+    for batch in torch.randperm(count, generator=generator).split(batch_size):
+        if split is Split.TRAIN or len(batch) == batch_size:
+            yield batch
+
+
+def generator_of(seed: int, epoch: int) -> Generator:
+    """Return the generator of an epoch's order and augmentation, alike for every method of a seed."""
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(digest[:4], "big"))

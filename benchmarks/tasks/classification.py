@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
+from benchmarks.tasks.base import Metric, Report, Scores, Split, Task, shuffled
 
 # Small enough that a layer's activations stay in the processor's cache.
 EVALUATION_BATCH = 64
@@ -73,9 +73,9 @@ class Classification(Task):
         # Of whole numbers, so that 8877 of 10000 is 88.77 and not the double after it.
         return Scores(primary=100 * int(outcomes.sum()) / len(outcomes), outcomes=outcomes)
 
-    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self.data(Split.TRAIN)
-        for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
+    def training_batches(self, split: Split, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self.data(split)
+        for chosen in shuffled(split, len(images), batch_size, generator):
             yield self.preprocess(augment(images[chosen], generator)), labels[chosen]
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

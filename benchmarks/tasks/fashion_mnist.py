@@ -65,7 +65,10 @@ def embedded_order() -> Tensor:
 
 
 class FashionMnist(Classification):
-    """Classification of Fashion-MNIST. Calibration and validation images are disjoint parts of the shipped subset."""
+    """Classification of Fashion-MNIST. Calibration and validation images are disjoint parts of the shipped subset.
+
+    Fine-tuning takes all of it but the validation images.
+    """
 
     name = "fashion-mnist"
     in_channels = 1
@@ -85,10 +88,12 @@ class FashionMnist(Classification):
 
     def chosen(self, split: Split) -> Tensor:
         """Return the split's positions in the shipped training subset."""
-        order = embedded_order()
+        order, end = embedded_order(), CALIBRATION_SIZE + VALIDATION_SIZE
         if split is Split.CALIBRATION:
             return order[:CALIBRATION_SIZE]
-        return order[CALIBRATION_SIZE : CALIBRATION_SIZE + VALIDATION_SIZE]
+        if split is Split.FINE_TUNING:
+            return torch.cat([order[:CALIBRATION_SIZE], order[end:]])
+        return order[CALIBRATION_SIZE:end]
 
     def ids(self, split: Split) -> list[int]:
         if split is Split.TRAIN:

@@ -54,7 +54,7 @@ class Imagenet(Task):
         return model(in_channels=3, classes=FOLDERS[self.name].classes)
 
     def check(self, split: Split) -> None:
-        if split is Split.TRAIN:
+        if split in (Split.TRAIN, Split.FINE_TUNING):
             raise MissingDataError("the task imagenet trains nothing: its networks come trained. Name another task.")
         FOLDERS[self.name].check()
 
@@ -62,7 +62,7 @@ class Imagenet(Task):
         """Return the id, file and class of each image; ids count the sorted files of `val` or of `train`."""
         if split is Split.TEST:
             return [(i, path, label) for i, (path, label) in enumerate(FOLDERS[self.name].split("val"))]
-        if split is Split.TRAIN:
+        if split in (Split.TRAIN, Split.FINE_TUNING):
             return []
         training = FOLDERS[self.name].split("train")
         order = shuffled_training(tuple(f"{path.parent.name}/{path.name}" for path, _ in training))
@@ -88,8 +88,8 @@ class Imagenet(Task):
         outcomes = torch.cat(hits)
         return Scores(primary=100 * outcomes.double().mean().item(), outcomes=outcomes)
 
-    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        self.check(Split.TRAIN)
+    def training_batches(self, split: Split, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        self.check(split)
         yield from ()
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -75,13 +75,14 @@ class ImagenetFidelity(Task):
         photographs = PHOTOGRAPHS[self.name]
         return {
             Split.TRAIN: (),
+            Split.FINE_TUNING: (),
             Split.CALIBRATION: photographs.calibration,
             Split.VALIDATION: photographs.validation,
             Split.TEST: photographs.test,
         }[split]
 
     def check(self, split: Split) -> None:
-        if split is Split.TRAIN:
+        if split in (Split.TRAIN, Split.FINE_TUNING):
             raise MissingDataError("imagenet-fidelity trains nothing: its networks come trained. Name another task.")
         check_data(self.name)
 
@@ -122,8 +123,8 @@ class ImagenetFidelity(Task):
                 report("evaluation", sum(map(len, found)), len(inputs))
         return torch.cat(found)
 
-    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        self.check(Split.TRAIN)
+    def training_batches(self, split: Split, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        self.check(split)
         yield from ()
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from benchmarks.datasets import EMBEDDED, PHOTOS, check_embedded, embedded_sums
 from benchmarks.packaged import check_data
 from benchmarks.records import Pictures
 from benchmarks.showcase import pictures_of
-from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
+from benchmarks.tasks.base import Metric, Report, Scores, Split, Task, shuffled
 from benchmarks.tiling import reach, upscale
 
 CROP = 192
@@ -201,11 +201,12 @@ class SuperResolution(Task):
     def ids(self, split: Split) -> list[int]:
         """Return the places of photographs among the test files, or of crops among the shipped ones.
 
-        Training has PATCHES_PER_CROP patches of each crop: patch i is cut from crop i // PATCHES_PER_CROP.
+        Training and fine-tuning have PATCHES_PER_CROP patches of each crop: patch i is cut from crop
+        i // PATCHES_PER_CROP.
         """
         if split is Split.TEST:
             return list(range(len(self.test_files())))
-        if split is Split.TRAIN:
+        if split in (Split.TRAIN, Split.FINE_TUNING):
             return list(range(PATCHES_PER_CROP * len(read_crops("train").order)))
         if split is Split.CALIBRATION:
             return read_crops("train").order[:CALIBRATION_SIZE]
@@ -309,13 +310,13 @@ class SuperResolution(Task):
             raise ValueError("model: its output has values that are not numbers. Check its weights.")
         return output
 
-    def training_batches(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        self.check(Split.TRAIN)
+    def training_batches(self, split: Split, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        self.check(split)
         high = read_crops("train").images
         low = downscaled(high, self.scale)
         side = TRAINING_PATCH // self.scale
         places = low.shape[2] - side + 1
-        for chosen in torch.randperm(len(self.ids(Split.TRAIN)), generator=generator).split(batch_size):
+        for chosen in shuffled(split, len(self.ids(split)), batch_size, generator):
             corners = torch.randint(places, (len(chosen), 2), generator=generator).tolist()
             turns = torch.randint(8, (len(chosen),), generator=generator).tolist()
             inputs, targets = [], []

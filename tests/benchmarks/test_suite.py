@@ -7,7 +7,7 @@ import pytest
 
 import benchmarks.checkpoints
 import benchmarks.datasets
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, QAT_METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import key_of
 from benchmarks.suite import (
@@ -25,6 +25,7 @@ from benchmarks.suite import (
 )
 from benchmarks.tasks import TASKS
 from dqss.candidates import BIAS_VERSION
+from dqss.learned import LEARNED
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Entry
@@ -41,6 +42,20 @@ seeds: [0, 1]
 ptq:
   quantizers: {weight: [minmax, mse], activation: [minmax, mse, kl]}
   methods: [uniform, best-uniform, random]
+"""
+
+QAT = """\
+suite: trained
+version: 1
+task: fashion-mnist
+models: [resnet8]
+bits: [W2A2]
+protocol: all-layers
+seeds: [0, 1]
+qat:
+  quantizers: {weight: [lsq, dorefa], activation: [lsq, pact]}
+  training: {epochs: 2, batch_size: 64}
+  methods: [uniform: {network: 0.002}, dqss]
 """
 
 
@@ -63,6 +78,46 @@ def cells(tmp_path):
 
 def keys_of(cells: list[Cell]) -> list[str]:
     return [cell.key for cell in cells]
+
+
+def test_keys_of_records_that_are_out_there_stay_as_they_are(cells):
+    """Taken before training came in: with the data and checkpoints above. A raised version changes them on purpose."""
+    golden = {
+        "resnet8 W8A8 uniform-mse None": "b5dcc0c6e700cd259fd982ee87aa2a1091b095389cc72dd88a0d8253918a2865",
+        "resnet8 W4A4 random 1": "1496274f7ec4cee1398b81433197b610d172302cd251df02fd05fa040c8cf8cf",
+        "resnet20 W4A4 best-uniform None": "e5cd6ff60749f821a1e610c4811adde30723f6662ff64e0578275b4a37925742",
+    }
+    found = {f"{c.model} {c.bits} {c.method} {c.seed}": c.key for c in cells()}
+    assert {name: found[name] for name in golden} == golden
+
+
+def test_a_training_cell_has_its_budget_and_the_versions_of_all_that_it_trains_with_in_its_key(cells, monkeypatch):
+    before = cells(QAT)
+    assert "training" not in cells()[0].definition
+    cell = next(cell for cell in before if cell.method == "uniform-pact")
+    assert (cell.mode, cell.search, cell.seed) == ("qat", "uniform", 0)
+    assert cell.definition["training"] == {"epochs": 2, "batch_size": 64, "distillation": 0.0}
+    assert cell.definition["method"] == {"name": "uniform-pact", "version": 1, "options": {"network": 0.002}}
+    assert [entry["name"] for entry in cell.definition["quantizers"]["weight"]] == ["dorefa"]
+    for old, new in (("epochs: 2", "epochs: 3"), ("size: 64", "size: 32"), ("size: 64", "size: 64, distillation: 0.5")):
+        assert set(keys_of(before)).isdisjoint(keys_of(cells(QAT.replace(old, new))))
+    for table, name, changed in (
+        (LEARNED, "dorefa", {"uniform-pact", "uniform-dorefa", "dqss"}),
+        (LEARNED, "pact", {"uniform-pact", "dqss"}),
+        (QAT_METHODS, "dqss", {"dqss"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(table.table, name, Entry(table.entry(name).location, table.entry(name).version + 1))
+            pairs = zip(before, cells(QAT), strict=True)
+            assert {old.method for old, new in pairs if old.key != new.key} == changed
+
+
+def test_a_task_that_trains_nothing_says_so_in_every_training_cell(cells):
+    text = QAT.replace("fashion-mnist", "imagenet-fidelity").replace("[resnet8]", "[efficientnet-lite0]")
+    reasons = {cell.skip_reason for cell in cells(text)}
+    assert len(reasons) == 1
+    assert "trains nothing" in str(reasons.pop())
+    assert {cell.skip_reason for cell in cells(QAT)} == {None}
 
 
 def test_cells_come_by_model_then_bits_then_method_then_seed(cells):

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, QAT_METHODS
 from benchmarks.models import MODELS
 from benchmarks.tasks import TASKS
 from dqss.learned import LEARNED
@@ -9,7 +9,7 @@ from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import Registry, UnknownNameError, _resolve
 from dqss.search import DETERMINISTIC
 
-REGISTRIES: list[Registry] = [QUANTIZERS, RECONSTRUCTIONS, LEARNED, METHODS, MODELS, TASKS]
+REGISTRIES: list[Registry] = [QUANTIZERS, RECONSTRUCTIONS, LEARNED, METHODS, QAT_METHODS, MODELS, TASKS]
 ENTRIES = [pytest.param(registry, name, id=f"{registry.kind}-{name}") for registry in REGISTRIES for name in registry]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.tasks.base import Split
+from benchmarks.tasks.base import Split, generator_of
 from benchmarks.tasks.classification import CROP_MARGIN, EVALUATION_BATCH, Classification, augment
 
 
@@ -122,7 +122,7 @@ def test_an_epoch_has_every_training_image_once_with_its_label_in_an_order_of_th
 
     def epoch(seed: int) -> list[tuple[int, int]]:
         pairs = []
-        for inputs, targets in task.training_batches(16, torch.Generator().manual_seed(seed)):
+        for inputs, targets in task.training_batches(Split.TRAIN, 16, torch.Generator().manual_seed(seed)):
             assert len(inputs) <= 16
             ids = ((inputs * 0.5 + 0.25) * 255).round().long().flatten()
             pairs += list(zip(ids.tolist(), targets.tolist(), strict=True))
@@ -152,3 +152,20 @@ def test_a_network_is_built_for_the_tasks_channels_and_classes():
             self.shape = in_channels, classes
 
     assert Made([]).build(Network).shape == (1, 4)
+
+
+def test_fine_tuning_leaves_out_a_last_batch_that_is_not_full_and_draws_anew_in_each_epoch(monkeypatch):
+    monkeypatch.setattr("benchmarks.tasks.classification.augment", lambda images, generator: images)
+    task = Made(list(range(50)))
+
+    def epoch(seed: int, number: int) -> list[list[int]]:
+        batches = task.training_batches(Split.FINE_TUNING, 16, generator_of(seed, number))
+        return [targets.tolist() for _, targets in batches]
+
+    first = epoch(0, 0)
+    assert [len(batch) for batch in first] == [16, 16, 16]
+    assert len({label for batch in first for label in batch}) == 48
+    assert epoch(0, 0) == first
+    others = [epoch(0, 1), epoch(1, 0), epoch(1, 1)]
+    assert first not in others
+    assert len({str(order) for order in others}) == 3

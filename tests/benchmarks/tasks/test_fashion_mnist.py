@@ -18,7 +18,7 @@ from benchmarks.tasks.base import Split
 from benchmarks.tasks.fashion_mnist import FashionMnist, read_idx
 
 SHIPPED = EMBEDDED / "fashion-mnist"
-SHIPPED_SPLITS = [Split.CALIBRATION, Split.VALIDATION, Split.TEST]
+SHIPPED_SPLITS = [Split.FINE_TUNING, Split.CALIBRATION, Split.VALIDATION, Split.TEST]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_labels_belong_to_their_images():
         assert (nearest == labels).double().mean() > 0.6
 
 
-@pytest.mark.parametrize("split", [Split.CALIBRATION, Split.VALIDATION])
+@pytest.mark.parametrize("split", [Split.FINE_TUNING, Split.CALIBRATION, Split.VALIDATION])
 def test_ids_name_the_same_images_in_the_whole_data_set(whole, split):
     pixels = gzip.decompress((whole / "train-images-idx3-ubyte.gz").read_bytes())[16:]
     all_labels = gzip.decompress((whole / "train-labels-idx1-ubyte.gz").read_bytes())[8:]
@@ -132,7 +132,7 @@ def test_without_the_whole_data_set_only_training_is_refused(no_whole):
     with pytest.raises(MissingDataError):
         task.data(Split.TRAIN)
     with pytest.raises(MissingDataError):
-        next(task.training_batches(8, torch.Generator()))
+        next(task.training_batches(Split.TRAIN, 8, torch.Generator()))
 
 
 @pytest.mark.parametrize("split", SHIPPED_SPLITS)
@@ -182,3 +182,14 @@ def test_a_file_that_is_no_idx_file_or_of_another_size_is_refused_with_its_path(
         read_idx(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "fetch it again" in str(caught.value)
+
+
+def test_fine_tuning_has_every_shipped_training_image_but_those_of_search_validation():
+    task = FashionMnist()
+    ids = task.ids(Split.FINE_TUNING)
+    assert len(ids) == len(set(ids)) == 8000
+    assert set(ids) == set(shipped_ids()) - set(task.ids(Split.VALIDATION))
+    images, labels = task.data(Split.FINE_TUNING)
+    assert images.shape == (8000, 1, 28, 28)
+    # The shipped subset has 1,000 of each class.
+    assert labels.bincount().tolist() == (1000 - task.data(Split.VALIDATION)[1].bincount()).tolist()

@@ -74,8 +74,11 @@ def test_the_hash_changes_with_an_image(task, tmp_path):
 
 
 def test_training_is_refused(task):
-    with pytest.raises(MissingDataError, match="trains nothing"):
-        task.check(Split.TRAIN)
+    for split in (Split.TRAIN, Split.FINE_TUNING):
+        with pytest.raises(MissingDataError, match="trains nothing"):
+            task.check(split)
+        with pytest.raises(MissingDataError, match="trains nothing"):
+            next(task.training_batches(split, 8, torch.Generator()))
 
 
 def test_the_task_stands_in_the_table():

@@ -99,8 +99,11 @@ def test_every_photograph_has_its_views(task):
 
 
 def test_training_is_refused(task):
-    with pytest.raises(MissingDataError, match="trains nothing"):
-        task.check(Split.TRAIN)
+    for split in (Split.TRAIN, Split.FINE_TUNING):
+        with pytest.raises(MissingDataError, match="trains nothing"):
+            task.check(split)
+        with pytest.raises(MissingDataError, match="trains nothing"):
+            next(task.training_batches(split, 8, torch.Generator()))
 
 
 class Scores(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.tasks import super_resolution
-from benchmarks.tasks.base import Split
+from benchmarks.tasks.base import Split, generator_of
 from benchmarks.tasks.photos import PhotosX2, PhotosX4
 from benchmarks.tasks.super_resolution import (
     BEST_PSNR,
@@ -241,7 +241,7 @@ def test_the_order_of_crops_is_that_of_hashes_and_mixes_photographs():
 def test_an_epoch_has_every_crop_as_often_and_pairs_that_belong_together(scale, kind):
     task = kind()
     count = 0
-    for inputs, targets in task.training_batches(64, torch.Generator().manual_seed(0)):
+    for inputs, targets in task.training_batches(Split.TRAIN, 64, torch.Generator().manual_seed(0)):
         assert inputs.shape[1:] == (1, 96 // scale, 96 // scale)
         assert targets.shape[1:] == (1, 96, 96)
         assert inputs.min() > 0
@@ -255,7 +255,8 @@ def test_an_epoch_has_every_crop_as_often_and_pairs_that_belong_together(scale, 
 
 def test_batches_are_those_of_the_generator():
     first, again, other = (
-        next(iter(PhotosX2().training_batches(8, torch.Generator().manual_seed(seed)))) for seed in (0, 0, 1)
+        next(iter(PhotosX2().training_batches(Split.TRAIN, 8, torch.Generator().manual_seed(seed))))
+        for seed in (0, 0, 1)
     )
     assert first[0].equal(again[0])
     assert first[1].equal(again[1])
@@ -324,3 +325,10 @@ def test_bicubic_interpolation_reproduces_a_ramp():
     ramp = torch.arange(40.0).view(1, 1, 1, 40).expand(1, 1, 10, 40)
     enlarged = Bicubic(2)(ramp)[0, 0, 10, 8:-8]
     assert enlarged.diff().allclose(torch.full((63,), 0.5), atol=1e-4)
+
+
+def test_fine_tuning_takes_the_training_crops_in_full_batches():
+    task = PhotosX2()
+    assert task.ids(Split.FINE_TUNING) == task.ids(Split.TRAIN)
+    sizes = [len(inputs) for inputs, _ in task.training_batches(Split.FINE_TUNING, 64, generator_of(0, 0))]
+    assert sizes == [64] * (len(task.ids(Split.TRAIN)) // 64)

@@ -26,7 +26,7 @@ ptq:
     - dqss
 """
 
-ALL_KEYS = "suite, version, task, models, bits, protocol, seeds, ptq"
+ALL_KEYS = "suite, version, task, models, bits, protocol, seeds, ptq, qat"
 UNKNOWN = f"unknown key. Allowed: {', '.join(sorted(ALL_KEYS.split(', ')))}."
 QUOTE_IT = (
     "looks like a number, a date or a sign of YAML, but cannot be read as one. Put it in quotes where it is a text."
@@ -37,7 +37,12 @@ MALFORMED = {
     "unknown key": ("models:", "modles:", "4: modles: unknown key. Did you mean 'models'?"),
     "unknown key, like none": ("seeds:", "xyz:", f"9: xyz: {UNKNOWN}"),
     "unknown key below": ("weight:", "weihgt:", "12: ptq.quantizers.weihgt: unknown key. Did you mean 'weight'?"),
-    "unknown mode": ("ptq:", "qat: {}\nptq:", f"10: qat: {UNKNOWN}"),
+    "unknown mode": ("ptq:", "pqt: {}\nptq:", "10: pqt: unknown key. Did you mean 'qat'?"),
+    "no mode": (
+        GOOD[GOOD.index("ptq:") :],
+        "",
+        "1: it has neither ptq nor qat, which makes no cells. Add one of these keys.",
+    ),
     "merge key": ("version: 1", "<<: {version: 1}", f"2: <<: {UNKNOWN}"),
     "missing key": ("seeds: [0, 1]\n", "", "1: seeds: the key is missing. Add it, for example `seeds: [0]`."),
     "missing key below": (

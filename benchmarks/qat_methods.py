@@ -1,0 +1,80 @@
+"""The methods of quantization-aware training, by what they do with the steps that all of a suite have alike.
+
+Fields are the options that suites may give; where one is left out, the library's default holds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from dqss.schedule import Rates, Schedule
+
+
+class QatMethod(ABC):
+    """How to train among the candidates of a cell. A subclass is a frozen dataclass whose fields are its options."""
+
+    @abstractmethod
+    def schedule(self, steps: int) -> Schedule:
+        """Return what each of the steps does."""
+
+    @abstractmethod
+    def rates(self) -> Rates:
+        """Return the learning rates."""
+
+
+@dataclass(frozen=True)
+class Uniform(QatMethod):
+    """One algorithm for the weights and the inputs of all layers, in all steps.
+
+    Args:
+        network: learning rate, as of dqss.schedule.Rates.
+        quantizers: likewise.
+    """
+
+    network: float = Rates.network
+    quantizers: float = Rates.quantizers
+
+    def __post_init__(self) -> None:
+        self.rates()
+
+    def schedule(self, steps: int) -> Schedule:
+        return Schedule(steps)
+
+    def rates(self) -> Rates:
+        return Rates(network=self.network, quantizers=self.quantizers)
+
+
+@dataclass(frozen=True)
+class Dqss(QatMethod):
+    """DQSS: alpha, the quantizers' own parameters and the network's move by one backward pass per step.
+
+    Args:
+        network: learning rate, as of dqss.schedule.Rates.
+        quantizers: likewise.
+        alpha: likewise.
+        warm_up: part of the steps, as of dqss.schedule.Schedule.
+        search: likewise.
+        relaxation: `softmax` or `gumbel`.
+        warm: temperature, as of dqss.schedule.Schedule.
+        cold: likewise.
+    """
+
+    network: float = Rates.network
+    quantizers: float = Rates.quantizers
+    alpha: float = Rates.alpha
+    warm_up: float = Schedule.warm_up
+    search: float = Schedule.search
+    relaxation: str = Schedule.relaxation
+    warm: float = Schedule.warm
+    cold: float = Schedule.cold
+
+    def __post_init__(self) -> None:
+        self.rates()
+        self.schedule(steps=1)
+
+    def schedule(self, steps: int) -> Schedule:
+        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold)
+
+    def rates(self) -> Rates:
+        return Rates(self.network, self.quantizers, self.alpha)

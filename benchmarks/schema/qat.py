@@ -1,0 +1,152 @@
+"""`qat:`, what is compared in quantization-aware training. Imports torch, by which algorithms say what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+
+from benchmarks.methods import QAT_METHODS
+from benchmarks.schema.faults import fault
+from benchmarks.schema.methods import UNIFORM, Method, method_of
+from benchmarks.schema.sections import BitsText, Many, Section, named
+from dqss.learned import LEARNED
+
+
+def weights_of(name: str) -> str:
+    """Return the algorithm that quantizes weights where this one is named.
+
+    >>> weights_of("pact"), weights_of("lsq")
+    ('dorefa', 'lsq')
+    """
+    return LEARNED.load(name).weight_from or name
+
+
+def activations_of(name: str) -> str:
+    """Return the algorithm that quantizes activations where this one is named.
+
+    >>> activations_of("sawb"), activations_of("lsq")
+    ('pact', 'lsq')
+    """
+    return LEARNED.load(name).activation_from or name
+
+
+def _algorithm(name: str) -> str:
+    named(LEARNED, name)
+    if not LEARNED.load(name).uniform:
+        raise fault(
+            f"'{name}' has levels that are not evenly spaced: integers cannot hold them, and every protocol here is of "
+            "models to deploy. Delete it."
+        )
+    return name
+
+
+def _method(value: Any) -> Method:
+    allowed = [*QAT_METHODS, *(UNIFORM + name for name in LEARNED)]
+    return method_of(value, QAT_METHODS, "training method", allowed, "{dqss: {alpha: 0.1}}")
+
+
+AlgorithmName = Annotated[str, AfterValidator(_algorithm)]
+
+
+class LearnedSection(Section):
+    """`qat: quantizers:`, the candidates in their order, as they were named."""
+
+    weight: Many[AlgorithmName] = Field(examples=["[lsq, dorefa]"])
+    activation: Many[AlgorithmName] = Field(examples=["[lsq, dorefa]"])
+
+
+class TrainingSection(Section):
+    """`qat: training:`, the budget, equal for all methods.
+
+    Args:
+        epochs: over the task's fine-tuning images.
+        batch_size: of all processes together; a last batch that is not full is left out.
+        distillation: as of dqss.train_qat.
+    """
+
+    epochs: int = Field(examples=["2"])
+    batch_size: int = Field(examples=["64"])
+    distillation: float = 0.0
+
+    @field_validator("epochs", "batch_size")
+    @classmethod
+    def _is_positive(cls, count: int) -> int:
+        if count < 1:
+            raise fault(f"{count} is not allowed. Give 1 or more.")
+        return count
+
+    @field_validator("distillation")
+    @classmethod
+    def _is_a_share(cls, share: float) -> float:
+        if not 0 <= share <= 1:
+            raise fault(f"{share} is not allowed. Give a number between 0 and 1.")
+        return share
+
+
+@dataclass(frozen=True)
+class Training:
+    """One method among its candidates: algorithms under the names of those that do the work."""
+
+    method: Method
+    weights: tuple[str, ...]
+    activations: tuple[str, ...]
+
+
+class QatSection(Section):
+    """`qat:`, what is compared in quantization-aware training.
+
+    Args:
+        bits: instead of the suite's.
+    """
+
+    quantizers: LearnedSection = Field(examples=["{weight: [lsq, dorefa], activation: [lsq, dorefa]}"])
+    training: TrainingSection = Field(examples=["{epochs: 2, batch_size: 64}"])
+    methods: Many[Annotated[Method, PlainValidator(_method)]] = Field(examples=["[uniform, dqss]"])
+    bits: Many[BitsText] | None = None
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms of uniform strategies: those in either list, of such that make the same pair the first."""
+        found: dict[tuple[str, str], str] = {}
+        for name in (*self.quantizers.weight, *self.quantizers.activation):
+            found.setdefault((weights_of(name), activations_of(name)), name)
+        return tuple(found.values())
+
+    @model_validator(mode="after")
+    def _methods_make_distinct_cells(self) -> QatSection:
+        seen: set[str] = set()
+        for i, method in enumerate(self.methods):
+            algorithm = method.name.removeprefix(UNIFORM)
+            if method.name.startswith(UNIFORM) and algorithm not in self.algorithms:
+                raise fault(
+                    f"'{method.name}' needs '{algorithm}' among the quantizers. There: {', '.join(self.algorithms)}.",
+                    "methods",
+                    i,
+                )
+            if method.name in seen:
+                raise fault(f"'{method.name}' would run twice. Delete one.", "methods", i)
+            seen.add(method.name)
+        return self
+
+    def unfolded(self) -> list[Training]:
+        """Return the methods with their candidates.
+
+        `uniform` becomes one `uniform-<algorithm>` for each that is not named beside it, with the options of `uniform`.
+        """
+        apart = {method.name for method in self.methods}
+        found = []
+        for method in self.methods:
+            if method.name == "uniform":
+                names = [UNIFORM + algorithm for algorithm in self.algorithms]
+                found += [self._training(replace(method, name=name)) for name in names if name not in apart]
+            else:
+                found.append(self._training(method))
+        return found
+
+    def _training(self, method: Method) -> Training:
+        only = (method.name.removeprefix(UNIFORM),) if method.search == "uniform" else None
+        weights = dict.fromkeys(map(weights_of, only or self.quantizers.weight))
+        activations = dict.fromkeys(map(activations_of, only or self.quantizers.activation))
+        return Training(method, tuple(weights), tuple(activations))
