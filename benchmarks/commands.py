@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.progress import NullProgress, counted, duration, say, warn
+from benchmarks.progress import NullProgress, counted, duration, method_name, say, warn
 from dqss.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def plan(args: argparse.Namespace) -> int:
         told.add(row.reason)
         seed = "" if cell.seed is None else str(cell.seed)
         seconds = "" if row.expected_seconds is None else duration(row.expected_seconds)
-        table.append([cell.model, cell.bits, cell.method, seed, row.state, seconds, reason])
+        table.append([cell.model, cell.bits, method_name(cell), seed, row.state, seconds, reason])
     console.print_table(["model", "bits", "method", "seed>", "state", "expected>", "reason"], table)
     states = [row.state for row in planned.rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "to do", "skipped", "failed"))
@@ -215,7 +215,7 @@ def validate(args: argparse.Namespace) -> int:
         ("models", [cell.model for cell in cells]),
         ("bits", [cell.bits for cell in cells]),
         ("protocol", [cell.protocol for cell in cells]),
-        ("methods", [cell.method for cell in cells]),
+        ("methods", [method_name(cell) for cell in cells]),
         ("seeds", [str(cell.seed) for cell in cells if cell.seed is not None]),
     ):
         print(f"  {name:<9} {', '.join(dict.fromkeys(values)) or 'none needed'}")
@@ -266,7 +266,7 @@ def _short_row(record: Record) -> Sequence[str]:
         record.suite,
         record.model,
         record.bits,
-        record.method,
+        method_name(record),
         "" if record.seed is None else str(record.seed),
         record.status,
         "" if record.score is None else f"{record.score:.2f}",

@@ -179,6 +179,16 @@ def check_data(task: str) -> None:
         datasets.check_embedded(SHARED.get(task, task))
 
 
+def check_training_data(task: str) -> None:
+    """Raise MissingDataError unless what a task's cells train on is on this machine, or where the task trains nothing.
+
+    It is part of the shipped data; networks of tasks without such data come trained.
+    """
+    if task in FOLDERS or task in PHOTOGRAPHS:
+        raise MissingDataError(f"the task {task} trains nothing: its networks come trained. Name another task.")
+    datasets.check_embedded(PHOTOS if task in HIGH_RESOLUTION else SHARED.get(task, task))
+
+
 def data_digest(task: str) -> str:
     """Return one hash for all data of a task's cells.
 

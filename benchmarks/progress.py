@@ -43,10 +43,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def method_name(cell: Cell | Record) -> str:
+    """Return the method, and before it the mode where that is not `ptq`: a suite may have one name in both."""
+    return cell.method if cell.mode == "ptq" else f"{cell.mode} {cell.method}"
+
+
 def cell_name(cell: Cell | Record) -> str:
     """Return what tells a cell from the others of its suite."""
     seed = "" if cell.seed is None else f" seed {cell.seed}"
-    return f"{cell.model} {cell.bits} {cell.method}{seed}{_protocol(cell)}"
+    return f"{cell.model} {cell.bits} {method_name(cell)}{seed}{_protocol(cell)}"
 
 
 def _protocol(cell: Cell | Record) -> str:
@@ -55,7 +60,7 @@ def _protocol(cell: Cell | Record) -> str:
 
 def describe(record: Record) -> str:
     """Return a finished cell on one line: its name, then its score and search time, or why there is none."""
-    name = f"{record.model:<18} {record.bits}  {record.method:<18} "
+    name = f"{record.model:<18} {record.bits}  {method_name(record):<18} "
     name += f"{'' if record.seed is None else f'seed {record.seed}':<8}{_protocol(record)}"
     if record.status != "ok":
         return f"{name} {record.status}: {one_line(record.reason or 'no reason recorded')}"

@@ -150,25 +150,28 @@ class Record(_Part):
         reason: why it failed or was skipped, and what to do; None where it is ok.
         score: the task's primary metric on the test split.
         full_precision_score: the same of the checkpoint, measured in this run.
+        validation_score: the same metric on the search-validation split, where a method trains: by it the best uniform
+            algorithm is chosen.
         measures: what else the task measured on the test split: a name with its unit -> its value.
         calibration_loss: of the (discrete) strategy, on the calibration set.
         relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
             another one.
-        search_seconds: wall time of the search, `reconstruction_seconds` included; calibration is shared and stands in
-            `calibration_seconds`.
+        search_seconds: wall time of the search or the training, `reconstruction_seconds` included; calibration is
+            shared and stands in `calibration_seconds`.
         reconstruction_seconds: wall time of making the weight candidates that are more than a range, as if no other
             cell had made them, but for layers whose bits are the same at a bit-width that ran before; None for a cell
             without any.
-        forward_passes: images sent forward through the network by the search and for its reconstructions; a backward
-            pass counts as two. The steps of a reconstruction are of one layer and run no images.
+        forward_passes: images sent forward through the network by the search or the training, by distillation and for
+            reconstructions; a backward pass counts as two. The steps of a reconstruction are of one layer and run no
+            images.
         peak_memory_mb: highest resident memory of the process during the search.
         size_bytes: packed weights, biases and quantization parameters.
         bops: bit operations (multiply-accumulates x weight bits x activation bits) for one input of the calibration
             set.
         strategy: layer name -> choice.
         layers: layer name -> facts, in the network's order.
-        curves: name -> one value per search step; as in dqss.search.base.Found.
+        curves: name -> one value per step; as in dqss.search.base.Found and dqss.qat.QatReport.
         pictures: what the model made of a part of one test image, where the task has something to look at.
         ids: split name -> ids in the source data set, in their order; `first-last` where that is all of them in a row.
         processes: how many worked on the suite run.
@@ -191,6 +194,7 @@ class Record(_Part):
     metric: MetricFacts | None = None
     score: float | None = None
     full_precision_score: float | None = None
+    validation_score: float | None = None
     measures: dict[str, float] = {}
     calibration_loss: float | None = None
     relaxed_loss: float | None = None

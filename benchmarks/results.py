@@ -41,6 +41,7 @@ FIELDS = (
     "reason",
     "score",
     "full_precision_score",
+    "validation_score",
     "calibration_loss",
     "relaxed_loss",
     "discretized_loss",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.progress import method_name
 from benchmarks.records import Record
 from benchmarks.results import gap_to_full_precision
 from dqss.spec import COMMON_PROTOCOL
@@ -15,6 +16,7 @@ from dqss.strategy import FORMAT
 SCALARS = (
     "score",
     "full_precision_score",
+    "validation_score",
     "calibration_loss",
     "relaxed_loss",
     "discretized_loss",
@@ -42,7 +44,7 @@ def run_name(record: Record) -> str:
     """Return the name of the record's run, for example `resnet8 W4A4 dqss seed 0`."""
     seed = [] if record.seed is None else [f"seed {record.seed}"]
     protocol = [] if record.protocol == COMMON_PROTOCOL else [record.protocol]
-    return " ".join([record.model, record.bits, record.method, *seed, *protocol])
+    return " ".join([record.model, record.bits, method_name(record), *seed, *protocol])
 
 
 def tags_of(record: Record) -> dict[str, str]:

@@ -67,7 +67,7 @@ def plan(cells: Sequence[Cell], out: Path) -> Plan:
     """Say what a run would do.
 
     The cost of a cell is the median of what records under `out` measured for the same model, bits and method, else for
-    the same method, else for any.
+    the same method, else for any; always of the same mode.
     """
     cost = _Costs.under(out)
     rows = []
@@ -118,7 +118,8 @@ class _Costs:
 
 
 def _common(of: Cell | Record) -> list[tuple[str, ...]]:
-    return [(of.task, of.model, of.bits, of.method), (of.task, of.model, of.method), (of.method,), ()]
+    mode, model = of.mode, (of.task, of.model)
+    return [(mode, *model, of.bits, of.method), (mode, *model, of.method), (mode, of.method), (mode,)]
 
 
 def run_cells(

@@ -145,11 +145,12 @@ class Inventory:
     def training(self, task: str) -> str | None:
         """Return why the task has nothing on this machine to train quantized on; None where it has."""
         if ("training", task) not in self.known:
-            from benchmarks.tasks.base import MissingDataError, Split
+            from benchmarks.datasets import MissingDataError
+            from benchmarks.packaged import check_training_data
 
             missing = None
             try:
-                TASKS.create(task).check(Split.FINE_TUNING)
+                check_training_data(task)
             except MissingDataError as error:
                 missing = str(error)
             self.known[("training", task)] = Lookup(None, missing)

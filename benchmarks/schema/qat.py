@@ -1,4 +1,4 @@
-"""`qat:`, what is compared in quantization-aware training. Imports torch, by which algorithms say what they are."""
+"""`qat:`, what is compared in quantization-aware training. Imports no torch until options are checked."""
 
 from __future__ import annotations
 
@@ -8,33 +8,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from benchmarks.methods import QAT_METHODS
+from benchmarks.schema.algorithms import algorithm_of
 from benchmarks.schema.faults import fault
 from benchmarks.schema.methods import UNIFORM, Method, method_of
 from benchmarks.schema.sections import BitsText, Many, Section, named
 from dqss.learned import LEARNED
 
 
-def weights_of(name: str) -> str:
-    """Return the algorithm that quantizes weights where this one is named.
-
-    >>> weights_of("pact"), weights_of("lsq")
-    ('dorefa', 'lsq')
-    """
-    return LEARNED.load(name).weight_from or name
-
-
-def activations_of(name: str) -> str:
-    """Return the algorithm that quantizes activations where this one is named.
-
-    >>> activations_of("sawb"), activations_of("lsq")
-    ('pact', 'lsq')
-    """
-    return LEARNED.load(name).activation_from or name
-
-
 def _algorithm(name: str) -> str:
     named(LEARNED, name)
-    if not LEARNED.load(name).uniform:
+    if not algorithm_of(name).uniform:
         raise fault(
             f"'{name}' has levels that are not evenly spaced: integers cannot hold them, and every protocol here is of "
             "models to deploy. Delete it."
@@ -111,7 +94,7 @@ class QatSection(Section):
         """The algorithms of uniform strategies: those in either list, of such that make the same pair the first."""
         found: dict[tuple[str, str], str] = {}
         for name in (*self.quantizers.weight, *self.quantizers.activation):
-            found.setdefault((weights_of(name), activations_of(name)), name)
+            found.setdefault((algorithm_of(name).weights, algorithm_of(name).activations), name)
         return tuple(found.values())
 
     @model_validator(mode="after")
@@ -147,6 +130,6 @@ class QatSection(Section):
 
     def _training(self, method: Method) -> Training:
         only = (method.name.removeprefix(UNIFORM),) if method.search == "uniform" else None
-        weights = dict.fromkeys(map(weights_of, only or self.quantizers.weight))
-        activations = dict.fromkeys(map(activations_of, only or self.quantizers.activation))
+        weights = dict.fromkeys(algorithm_of(name).weights for name in only or self.quantizers.weight)
+        activations = dict.fromkeys(algorithm_of(name).activations for name in only or self.quantizers.activation)
         return Training(method, tuple(weights), tuple(activations))

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from benchmarks.datasets import MissingDataError
 from benchmarks.imagefolder import FOLDERS
+from benchmarks.packaged import check_training_data
 from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
 from benchmarks.tasks.imagenet_fidelity import preprocess
 
@@ -55,7 +55,7 @@ class Imagenet(Task):
 
     def check(self, split: Split) -> None:
         if split in (Split.TRAIN, Split.FINE_TUNING):
-            raise MissingDataError("the task imagenet trains nothing: its networks come trained. Name another task.")
+            check_training_data(self.name)
         FOLDERS[self.name].check()
 
     def images(self, split: Split) -> list[tuple[int, Path, int]]:

@@ -15,8 +15,7 @@ import numpy
 import torch
 from torch import Generator, Tensor, nn
 
-from benchmarks.datasets import MissingDataError
-from benchmarks.packaged import PHOTOGRAPHS, PackagedFile, check_data
+from benchmarks.packaged import PHOTOGRAPHS, PackagedFile, check_data, check_training_data
 from benchmarks.tasks.base import Metric, Report, Scores, Split, Task
 from dqss.matching import kl
 
@@ -83,7 +82,7 @@ class ImagenetFidelity(Task):
 
     def check(self, split: Split) -> None:
         if split in (Split.TRAIN, Split.FINE_TUNING):
-            raise MissingDataError("imagenet-fidelity trains nothing: its networks come trained. Name another task.")
+            check_training_data(self.name)
         check_data(self.name)
 
     def ids(self, split: Split) -> list[int]:

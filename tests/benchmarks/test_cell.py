@@ -89,7 +89,7 @@ def test_the_score_and_the_loss_are_those_of_the_strategy_in_the_record(name, re
     cell, record = cells[name], records[name]
     task = TASKS.create("fashion-mnist")
     context = Context(ALONE)
-    network = context.subject(cell, no_report).prepared.model
+    network = context.subject(cell, no_report).calibrated.prepared.model
     assert task.evaluate(network, Split.TEST, no_report).primary == record.full_precision_score
 
     batches = task.inputs(Split.CALIBRATION).split(64)
@@ -224,7 +224,7 @@ def test_one_model_is_loaded_and_calibrated_once(small, cells):
     context = Context(ALONE)
     first = context.subject(cells["dqss", "W4A4"], no_report)
     assert context.subject(cells["random", "W4A8"], no_report) is first
-    assert first.calibration_seconds > 0
+    assert first.calibrated.seconds > 0
 
 
 def test_times_are_utc_in_iso_8601():

@@ -59,7 +59,9 @@ def test_without_a_terminal_a_run_is_plain_lines(capsys):
     shown = console.progress()
     shown.start(3, 1, 75.0)
     assert capsys.readouterr().out == "3 cells, 1 done already; about 1 min 15 s to go\n"
-    shown.cell_started(SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", seed=0, protocol="all-layers"))
+    shown.cell_started(
+        SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", mode="ptq", seed=0, protocol="all-layers")
+    )
     shown.stage("search", 1, 10)
     shown.cell_finished(make_record("dqss", 0, 91.234))
     shown.cell_finished(make_record("random", 1, status="failed", reason="RuntimeError:\n\x1b[31mred"))
@@ -90,7 +92,7 @@ def test_a_terminal_shows_both_bars_the_time_left_and_finished_cells(terminal):
     out = Console(file=terminal, force_terminal=True, width=80, height=24, markup=False, highlight=False)
     shown = console.LiveProgress(out, clock=lambda: clock.now)
     shown.start(4, 1, 90.0)
-    shown.cell_started(SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", seed=0, protocol="all-layers"))
+    shown.cell_started(SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", mode="ptq", seed=0, protocol="all-layers"))
     shown.stage("search", 30, 200)
     clock.now = 130.0
     shown.cell_finished(make_record("dqss", 0, 91.234))

@@ -1,8 +1,13 @@
+import re
+
 import pytest
 
+from benchmarks.datasets import MissingDataError
 from benchmarks.methods import METHODS, QAT_METHODS
 from benchmarks.models import MODELS
+from benchmarks.packaged import check_training_data
 from benchmarks.tasks import TASKS
+from benchmarks.tasks.base import Split
 from dqss.learned import LEARNED
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
@@ -48,3 +53,16 @@ def test_a_name_like_none_is_answered_with_all(registry):
 
 def test_searches_that_need_no_seed_are_searches():
     assert set(METHODS) >= DETERMINISTIC
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_a_task_has_data_to_fine_tune_on_where_its_suites_are_told_so(name):
+    try:
+        check_training_data(name)
+    except MissingDataError as error:
+        with pytest.raises(MissingDataError, match=re.escape(str(error))):
+            TASKS.create(name).check(Split.FINE_TUNING)
+    else:
+        task = TASKS.create(name)
+        task.check(Split.FINE_TUNING)
+        assert task.ids(Split.FINE_TUNING)

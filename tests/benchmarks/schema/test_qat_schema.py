@@ -61,8 +61,8 @@ MALFORMED = {
     "a method of the other mode": (
         "- dqss",
         "- random",
-        "15: qat.methods: no training method 'random'. Allowed: dqss, uniform, uniform-apot, uniform-dorefa, uniform-dsq, "
-        "uniform-ewgs, uniform-lsq, uniform-lsq-plus, uniform-pact, uniform-sawb, uniform-ste-minmax. "
+        "15: qat.methods: no training method 'random'. Allowed: dqss, uniform, uniform-apot, uniform-dorefa, "
+        "uniform-dsq, uniform-ewgs, uniform-lsq, uniform-lsq-plus, uniform-pact, uniform-sawb, uniform-ste-minmax. "
         "See `dqss-bench list training-methods`.",
     ),
     "uniform of no candidate": (

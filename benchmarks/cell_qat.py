@@ -1,0 +1,126 @@
+"""The part of a cell in mode `qat`: train its model quantized, by the suite's budget, and evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.learned_sqnr import learned_sqnr
+from benchmarks.meter import Meter
+from benchmarks.methods import QAT_METHODS
+from benchmarks.records import LayerFacts, entropy
+from benchmarks.subject import Calibrated, renamed
+from benchmarks.suite import Budget, Cell
+from benchmarks.tasks.base import Report, Scores, Split, Task, generator_of
+from dqss.qat import QatResult, check, train_prepared
+from dqss.strategy import Strategy
+from dqss.supernet import activation_algorithms, weight_algorithms
+from dqss.training import TrainingBatches
+
+
+def run_qat(cell: Cell, calibrated: Calibrated, report: Report) -> tuple[Scores, Strategy, dict[str, Any]]:
+    """Return the test scores, the strategy, and the fields of the record that are this mode's own."""
+    task, budget = calibrated.task, budget_of(cell)
+    with Meter() as training:
+        result = trained(cell, calibrated, report)
+    validation = task.evaluate(result.model, Split.VALIDATION, renamed(report, "validation"))
+    with Meter() as evaluation:
+        scores = task.evaluate(result.model, Split.TEST, report)
+    return (
+        scores,
+        result.strategy,
+        {
+            "validation_score": validation.primary,
+            "search_seconds": training.seconds,
+            "calibration_seconds": calibrated.seconds,
+            "evaluation_seconds": evaluation.seconds,
+            "forward_passes": images_sent(result.report.steps, budget),
+            "peak_memory_mb": training.peak_memory_mb,
+            "layers": _layer_facts(result, calibrated.batches),
+            "curves": result.report.curves,
+        },
+    )
+
+
+def trained(cell: Cell, calibrated: Calibrated, report: Report) -> QatResult:
+    """Train a cell's model; no test image is looked at.
+
+    Raises:
+        ValueError: a budget that holds no step, or too few of them for a search; a loss that is not finite.
+    """
+    task, budget, device = calibrated.task, budget_of(cell), calibrated.batches[0].device
+    method = QAT_METHODS.create(cell.search, cell.options)
+    schedule, batches = method.schedule(steps_of(task, budget)), fine_tuning(task, budget, cell.seed or 0, device)
+    weights = weight_algorithms(cell.weight_quantizers)
+    activations = activation_algorithms(cell.activation_quantizers)
+    check(cell.search, weights, activations, schedule, budget.distillation, batches)
+    return train_prepared(
+        calibrated.at(cell.bits),
+        calibrated.calibration,
+        batches,
+        task.training_loss,
+        schedule,
+        cell.seed or 0,
+        weights,
+        activations,
+        method.rates(),
+        budget.distillation,
+        report,
+    )
+
+
+def budget_of(cell: Cell) -> Budget:
+    """Return what a cell may train."""
+    if cell.budget is None:
+        raise ValueError(f"mode: a cell of '{cell.mode}' trains nothing. Give one of 'qat'.")
+    return cell.budget
+
+
+def steps_of(task: Task, budget: Budget) -> int:
+    """Return how many steps a budget holds, of full batches alone; raise ValueError where it is none."""
+    images = len(task.ids(Split.FINE_TUNING))
+    if budget.batch_size > images:
+        raise ValueError(
+            f"batch_size: {budget.batch_size} is more than the {images} fine-tuning images of {task.name}. Give fewer."
+        )
+    return budget.epochs * (images // budget.batch_size)
+
+
+def fine_tuning(task: Task, budget: Budget, seed: int, device: torch.device) -> TrainingBatches:
+    """Return the batches of each epoch, in the order and with the augmentation that the seed gives every method."""
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = generator_of(seed, epoch)
+        for inputs, targets in task.training_batches(Split.FINE_TUNING, budget.batch_size, generator):
+            yield inputs.to(device).contiguous(memory_format=torch.channels_last), targets.to(device)
+
+    return batches
+
+
+def images_sent(steps: int, budget: Budget) -> int:
+    """Return how many images training sends forward; a backward pass counts as two.
+
+    >>> images_sent(10, Budget(epochs=1, batch_size=64, distillation=0.0))
+    1920
+    """
+    # Distillation asks the full-precision model about every image.
+    return steps * budget.batch_size * (4 if budget.distillation > 0 else 3)
+
+
+def _layer_facts(result: QatResult, batches: tuple[Tensor, ...]) -> dict[str, LayerFacts]:
+    names = list(result.strategy.layers)
+    facts = {}
+    for name, (weight, activation) in learned_sqnr(result.model, names, batches).items():
+        alpha = result.report.alpha[name] if result.report.alpha else (None, None)
+        facts[name] = LayerFacts(
+            weight_sqnr_db=weight,
+            activation_sqnr_db=activation,
+            alpha_weight=alpha[0],
+            alpha_activation=alpha[1],
+            entropy_weight=entropy(alpha[0]),
+            entropy_activation=entropy(alpha[1]),
+        )
+    return facts
