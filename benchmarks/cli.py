@@ -157,6 +157,23 @@ def build_parser() -> Parser:
     )
     _add_cells(plan)
 
+    tune = _add(
+        top,
+        parser,
+        "tune",
+        "tune the learning rates of a suite's training methods on search-validation images",
+        f"{PROGRAM} tune classification_qat --only model=resnet8,bits=W2A2 --trials 12",
+        commands.tune,
+    )
+    _add_cells(tune)
+    tune.add_argument(
+        "--trials",
+        type=positive,
+        default=12,
+        metavar="N",
+        help="trials of each method, earlier ones included (default: 12)",
+    )
+
     validate = _add(
         top,
         parser,

@@ -223,6 +223,49 @@ def validate(args: argparse.Namespace) -> int:
     return OK
 
 
+def tune(args: argparse.Namespace) -> int:
+    """Tune the learning rates of a suite's training methods on search-validation images, and print them."""
+    cells = [cell for cell in _cells(args) if cell.mode == "qat"]
+    if not cells:
+        raise CommandError(f"{args.suite}: no cell of mode qat is chosen, and only training has rates to tune.")
+    missing = next((cell.skip_reason for cell in cells if cell.skip_reason), None)
+    if missing:
+        raise CommandError(f"{args.suite}: {missing}")
+    from benchmarks.launch import join
+
+    processes = join()
+    if processes.world > 1:
+        raise CommandError("tune runs in one process. Start it without `accelerate launch`.")
+    check_writable(args.out, "--out")
+    import torch
+
+    from benchmarks import console
+    from benchmarks.tuned_rates import snippet
+    from benchmarks.tuned_rates import tune as tuned_of
+
+    with console.reporting() as report:
+        tuned = tuned_of(cells, args.out, args.trials, torch.device(processes.device()), report)
+    places = dict.fromkeys(f"{cell.model} {cell.bits}" for cell in cells)
+    say(f"\nMean score on search-validation over {', '.join(places)}; {args.trials} trials of each method.\n")
+    console.print_table(
+        ["method", "as it was>", "best>", "in trial>", "rates"],
+        [
+            [
+                one.method,
+                f"{one.trials[0].score:.2f}",
+                f"{one.best.score:.2f}",
+                str(one.trials.index(one.best) + 1),
+                ", ".join(f"{name} {rate:g}" for name, rate in one.best.values.items()),
+            ]
+            for one in tuned
+        ],
+    )
+    say(
+        f"\nTo take them over, put this under `qat:` in a copy of the suite, and raise its version:\n\n{snippet(tuned)}"
+    )
+    return OK
+
+
 def list_names(args: argparse.Namespace) -> int:
     """List names of one kind, each with a line on what it is."""
     from benchmarks.listing import described

@@ -187,9 +187,20 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     if comparisons:
         metric = next((c.metric for c in comparisons if c.metric is not None), None)
         unit = f", in {metric.difference_unit}" if metric else ""
-        out.print(f"gain: over best-uniform at the same bit-width{unit}; sec: search time", soft_wrap=True)
+        for mode in dict.fromkeys(c.mode for c in comparisons):
+            out.print(_explanation(mode, unit), soft_wrap=True)
         if any(line.closed is not None for c in comparisons for line in c.lines if line.method == METHOD):
-            out.print("gap closed: dqss's gain as a share of what best-uniform loses to full precision", soft_wrap=True)
+            bars = " or ".join(dict.fromkeys("best-uniform" if c.mode == "ptq" else "the bar" for c in comparisons))
+            out.print(f"gap closed: dqss's gain as a share of what {bars} loses to full precision", soft_wrap=True)
+
+
+def _explanation(mode: str, unit: str) -> str:
+    if mode == "ptq":
+        return f"gain: over best-uniform at the same bit-width{unit}; sec: search time"
+    return (
+        f"{mode.upper()} gain: over the bar, the uniform algorithm with the best score on search-validation images at "
+        f"the same bit-width{unit}; sec: training time"
+    )
 
 
 def _across(comparisons: Sequence[Comparison], out: Console) -> int:
@@ -231,7 +242,8 @@ def _comparison_table(comparisons: Sequence[Comparison], notes: dict[str, int]) 
     # Sorted anew: not every method is at every bit-width.
     for label in sorted(methods, key=lambda label: (reading_place(methods[label]), label)):
         here = [by_label.get(label) for by_label in lines]
-        cells = [cell for line in here for cell in _cells(line, notes)]
+        bars = [c.mode != "ptq" and c.bar == methods[label] for c in comparisons]
+        cells = [cell for line, bar in zip(here, bars, strict=True) for cell in _cells(line, bar, notes)]
         table.add_row(Text(one_line(label)), *cells, style="bold" if is_dqss(methods[label]) else "")
         shares = [None if line is None else line.closed for line in here]
         if methods[label] == METHOD and shares != [None] * len(shares):
@@ -245,11 +257,12 @@ def _full_precision(measured: tuple[float, float] | None) -> str:
     return " to ".join(dict.fromkeys(f"{score:.2f}" for score in measured)) if measured else "-"
 
 
-def _cells(line: Line | None, notes: dict[str, int]) -> tuple[Text, Text, Text]:
+def _cells(line: Line | None, is_bar: bool, notes: dict[str, int]) -> tuple[Text, Text, Text]:
     if line is None:
         return Text("-"), Text(""), Text("")
     marks = "".join(f" [{notes.setdefault(one_line(fault), len(notes) + 1)}]" for fault in line.faults)
-    gain = Text("")
+    # Which algorithm is the bar of training is seen nowhere else.
+    gain = Text("bar" if is_bar else "")
     if line.gain is not None:
         # Colour for DQSS alone: it is what the table is read for.
         sign = "green" if line.gain > 0 else "red" if line.gain < 0 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.methods import METHODS
 from benchmarks.models import MODELS
 from benchmarks.records import MetricFacts, Record, Status, iterate_records, key_of
+from dqss.learned import LEARNED
 from dqss.quantizers import QUANTIZERS
 from dqss.reconstruction import RECONSTRUCTIONS
 from dqss.registry import UnknownNameError, did_you_mean
@@ -110,7 +111,7 @@ def reading_place(method: str) -> tuple[int, int, str]:
     if method in (BAR, "random"):
         return (1 if method == BAR else 2), 0, method
     if method.startswith("uniform-"):
-        return 0, *_rank(method, [f"uniform-{name}" for name in (*QUANTIZERS, *RECONSTRUCTIONS)])
+        return 0, *_rank(method, [f"uniform-{name}" for name in (*QUANTIZERS, *RECONSTRUCTIONS, *LEARNED)])
     return 3, *_rank(method, searches)
 
 
@@ -121,6 +122,27 @@ def is_dqss(method: str) -> bool:
 
 def _rank(name: str, known: list[str]) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known), name)
+
+
+def bar_of(mode: str, groups: Mapping[str, Sequence[Record]]) -> str | None:
+    """Return the method that others are compared with.
+
+    It is `best-uniform`, chosen on calibration data. Training has no such cell: it is the uniform method with the best
+    score on search-validation, the mean over seeds; None where no uniform method ended well.
+
+    Args:
+        mode: of all records.
+        groups: method -> its records, all ok.
+    """
+    if mode == "ptq":
+        return BAR
+    uniform = {method: group for method, group in groups.items() if method.startswith("uniform-") and group}
+    scored = {
+        method: fmean(record.validation_score for record in group if record.validation_score is not None)
+        for method, group in uniform.items()
+        if all(record.validation_score is not None for record in group)
+    }
+    return max(scored, key=lambda method: (scored[method], method), default=None)
 
 
 def gap_to_full_precision(record: Record) -> float | None:
@@ -168,10 +190,10 @@ class Line:
     Args:
         label: the method's name, with a mark where several variants of it are compared.
         score: the mean over the seeds that ended well; None where none did.
-        gain: score minus the best uniform strategy's; None where either is missing, and for best-uniform itself.
-        closed: percent of the best uniform strategy's gap to full precision that the gain closes; None without a gain,
-            or where that gap is below CLOSEST.
-        seconds: mean search time.
+        gain: score minus the bar's; None where either is missing, and for the bar itself.
+        closed: percent of the bar's gap to full precision that the gain closes; None without a gain, or where that gap
+            is below CLOSEST.
+        seconds: mean time of search or training.
         seeds: how many records are behind the means.
         status: the worst of its records': failed, skipped, ok.
         faults: status and reason of each record that did not end well.
@@ -193,6 +215,7 @@ class Comparison:
     """All methods on one model at one bit-width: scores that may be ranked together.
 
     Args:
+        bar: the method that gains are over; None where there is none.
         full_precision: lowest and highest score of the checkpoint among the records; they should be equal. None where
             no method ended well.
     """
@@ -205,6 +228,7 @@ class Comparison:
     model: str
     bits: str
     metric: MetricFacts | None
+    bar: str | None
     full_precision: tuple[float, float] | None
     lines: tuple[Line, ...]
 
@@ -224,10 +248,10 @@ def _label(record: Record, block: Sequence[Record]) -> str:
     return record.method if len(variants) == 1 else f"{record.method} ({_without_seed(record)[:6]})"
 
 
-def _line(label: str, records: Sequence[Record], bars: Sequence[Record]) -> Line:
+def _line(label: str, records: Sequence[Record], bars: Sequence[Record], bar_method: str | None) -> Line:
     ended_well = [record for record in records if record.status == "ok"]
     score, bar = _mean(record.score for record in ended_well), _mean(record.score for record in bars)
-    gain = None if score is None or bar is None or records[0].method == BAR else score - bar
+    gain = None if score is None or bar is None or records[0].method == bar_method else score - bar
     return Line(
         label=label,
         method=records[0].method,
@@ -256,17 +280,27 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     for where, group in groupby(in_reading_order(records), place):
         block = list(group)
         ended_well = [record for record in block if record.status == "ok"]
-        bars = [record for record in ended_well if record.method == BAR]
-        if len({_without_seed(record) for record in bars}) > 1:
-            # With several variants of the bar none of them is the bar.
-            bars = []
+        bar, bars = _bar(block[0].mode, ended_well)
         labels = {record.key: _label(record, block) for record in block}
         lines = tuple(
-            _line(label, [record for record in block if labels[record.key] == label], bars)
+            _line(label, [record for record in block if labels[record.key] == label], bars, bar)
             for label in dict.fromkeys(labels.values())
         )
         metric = next((record.metric for record in block if record.metric is not None), None)
         measured = [score for record in ended_well if (score := record.full_precision_score) is not None]
         full_precision = (min(measured), max(measured)) if measured else None
-        comparisons.append(Comparison(*where, metric=metric, full_precision=full_precision, lines=lines))
+        comparisons.append(Comparison(*where, metric=metric, bar=bar, full_precision=full_precision, lines=lines))
     return comparisons
+
+
+def _bar(mode: str, ended_well: Sequence[Record]) -> tuple[str | None, list[Record]]:
+    """Return the bar and its records; of a method with several variants none is the bar, and no other stands in."""
+    groups: dict[str, list[Record]] = {}
+    for record in ended_well:
+        groups.setdefault(record.method, []).append(record)
+    bar = bar_of(mode, groups)
+    if bar is None:
+        return None, []
+    candidates = [bar] if mode == "ptq" else [method for method in groups if method.startswith("uniform-")]
+    doubled = any(len({_without_seed(record) for record in groups.get(method, [])}) > 1 for method in candidates)
+    return (None, []) if doubled else (bar, groups.get(bar, []))

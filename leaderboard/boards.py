@@ -9,11 +9,8 @@ from itertools import combinations
 from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
-from benchmarks.results import gap_to_full_precision, is_dqss, reading_place, share_closed
+from benchmarks.results import METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
 from leaderboard.statistics import Gain, Verdict, gain_over, mean_gain, mean_score
-
-METHOD = "dqss"
-BASELINE = "best-uniform"
 
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 """Only a complete row, every seed ok, has a gain and takes part in ranks."""
@@ -28,9 +25,9 @@ class Row:
         seeds: how many it needs: all that any method has on this board, or the one run of a method without a seed.
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
-        gain: over the best uniform pair; None where either is not complete.
-        closed: percent of the distance from the best uniform pair to full precision that the gain covers; None without
-            a gain, or where that pair is hardly below full precision.
+        gain: over the board's bar; None where either is not complete.
+        closed: percent of the distance from the bar to full precision that the gain covers; None without a gain, or
+            where the bar is hardly below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
     """
 
@@ -96,6 +93,9 @@ class Board:
     """All methods on one model at one bit-width.
 
     Args:
+        mode: of all its methods.
+        bar: the method that gains are over, best-uniform; in training the uniform method with the best score on
+            search-validation among the complete ones, None where none is complete.
         full_precision: the lowest and highest score of the checkpoint among the records; they should be equal.
         seeds: all that any method has here.
         rows: complete ones first, best score first; then the others in reading order.
@@ -103,6 +103,8 @@ class Board:
 
     model: str
     bits: str
+    mode: str
+    bar: str | None
     full_precision: tuple[float, float] | None
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
@@ -112,14 +114,19 @@ class Board:
         return next((row for row in self.rows if row.method == method), None)
 
     @property
+    def bar_row(self) -> Row | None:
+        """The row of the bar, None where the comparison has no such method."""
+        return None if self.bar is None else self.row(self.bar)
+
+    @property
     def gain(self) -> Gain | None:
-        """DQSS over the best uniform pair."""
+        """DQSS over the bar."""
         row = self.row(METHOD)
         return row.gain if row else None
 
     @property
     def closed(self) -> float | None:
-        """The share of the best uniform pair's gap that DQSS closes, in percent."""
+        """The share of the bar's gap that DQSS closes, in percent."""
         row = self.row(METHOD)
         return row.closed if row else None
 
@@ -137,7 +144,7 @@ class Board:
 
 @dataclass(frozen=True)
 class Headline:
-    """DQSS against the best uniform pair at one bit-width.
+    """DQSS against the bar of each board at one bit-width.
 
     Args:
         gain: mean over the models where both are complete; None where there is none.
@@ -243,22 +250,25 @@ def _board(model: str, bits: str, records: list[Record], methods: list[str]) -> 
     }
     complete = [method for method, state in states.items() if state == "complete"]
     leader = max(complete, key=lambda method: (means[method], method), default=None)
+    mode = records[0].mode
+    bar = bar_of(mode, {method: groups[method] for method in complete})
+    bars = groups[bar] if bar is not None and bar in complete else ()
 
     def row(method: str) -> Row:
         group, ranked = groups[method], method in complete
-        gain = gain_over(group, groups[BASELINE]) if ranked and BASELINE in complete else None
+        gain = gain_over(group, bars) if ranked and bars else None
         rank: Literal["best", "tied"] | None = None
         if ranked and leader is not None:
             behind = gain_over(groups[leader], group)
             rank = "best" if method == leader or behind.value == 0 else "tied" if behind.verdict == "tie" else None
         score = means.get(method)
         gap = _gaps(group)
-        closed = None if gain is None or method == BASELINE else share_closed(gain.value, _gaps(groups[BASELINE]))
+        closed = None if gain is None or method == bar else share_closed(gain.value, _gaps(bars))
         return Row(method, states[method], group, seeds[method], score, gap, gain, closed, rank)
 
     rows = sorted((row(method) for method in groups), key=_row_order)
     full_precision = (min(measured), max(measured)) if measured else None
-    return Board(model, bits, full_precision, asked, tuple(rows))
+    return Board(model, bits, mode, bar, full_precision, asked, tuple(rows))
 
 
 def _expected_seeds(group: Sequence[Record], asked: Sequence[int]) -> int:
@@ -287,7 +297,7 @@ def _row_order(row: Row) -> tuple[bool, float, tuple[int, int, str]]:
 def _headline(bits: str, boards: list[Board]) -> Headline:
     pairs = []
     for board in boards:
-        mine, theirs = board.row(METHOD), board.row(BASELINE)
+        mine, theirs = board.row(METHOD), board.bar_row
         if mine and theirs and mine.gain is not None:
             pairs.append((mine.ok, theirs.ok))
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}

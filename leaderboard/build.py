@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.records import write_atomically
-from leaderboard.boards import BASELINE, METHOD, compare
+from benchmarks.results import METHOD
+from leaderboard.boards import compare
 from leaderboard.load import load
 from leaderboard.statistics import LEVEL, RESAMPLES
 from leaderboard.views import VIEWS, base, chart, wording
@@ -69,10 +70,22 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("number", "signed", "interval", "seconds", "listed", "counted", "command", "protocol_words"):
+    for name in (
+        "number",
+        "signed",
+        "interval",
+        "seconds",
+        "listed",
+        "counted",
+        "command",
+        "protocol_words",
+        "budget_words",
+    ):
         environment.filters[name] = getattr(wording, name)
     for name in ("comparison_anchor", "board_anchor", "strategy_path", "pictures_path", "record_anchor"):
         environment.globals[name] = getattr(base, name)
+    for name in ("bar_name", "bar_words"):
+        environment.globals[name] = getattr(wording, name)
     environment.globals.update(_shared())
     return environment
 
@@ -87,7 +100,6 @@ def _shared() -> dict[str, Any]:
         "policy": policy,
         "generator": GENERATOR,
         "method": METHOD,
-        "baseline": BASELINE,
         "level": LEVEL,
         "resamples": RESAMPLES,
         "verdicts": wording.VERDICTS,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leaderboard.boards import BASELINE, METHOD, Board, Comparison, Headline, Row
+from benchmarks.results import METHOD
+from leaderboard.boards import Board, Comparison, Headline, Row
 from leaderboard.statistics import Gain
 from leaderboard.views.base import Content, Page
 from leaderboard.views.chart import Axis, axis_for
 from leaderboard.views.pictures import main_strip, whole_strip
 from leaderboard.views.strategies import has_strategy
-from leaderboard.views.wording import signed
+from leaderboard.views.wording import bar_name, bar_words, signed
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,17 @@ def uneven_seeds(comparison: Comparison) -> bool:
 
 def findings(board: Board, unit: str) -> list[str]:
     """Return what a board shows of DQSS, in plain sentences; a loss is called a loss."""
-    row, bar, rival = board.row(METHOD), board.row(BASELINE), board.rival
+    row, bar, rival = board.row(METHOD), board.bar_row, board.rival
     if row is None or row.state != "complete":
         return [f"DQSS has no complete result here ({row.state if row else 'missing'}), so it wins nothing."]
     sentences = []
     if row.gain is None:
-        sentences.append(f"The best uniform pair has no complete result here ({bar.state if bar else 'missing'}).")
+        name = bar_name(board.mode)
+        sentences.append(f"The {name} has no complete result here ({bar.state if bar else 'missing'}).")
     else:
-        sentences.append(_against_bar(row.gain, unit))
+        sentences.append(_against_bar(row.gain, bar_words(board), unit))
     if rival is not None and row.score is not None and rival.score is not None:
-        sentences.append(_against_rival(row.score - rival.score, rival, unit))
+        sentences.append(_against_rival(row.score - rival.score, rival, board, unit))
     return sentences
 
 
@@ -64,19 +66,19 @@ def verdict_of(headline: Headline) -> str:
     return "open" if verdict == "win" and headline.absent else verdict
 
 
-def _against_bar(gain: Gain, unit: str) -> str:
+def _against_bar(gain: Gain, bar: str, unit: str) -> str:
     value = f"{signed(gain.value)} {unit}"
     return {
-        "win": f"DQSS beats the best uniform pair: {value}.",
-        "loss": f"DQSS loses to the best uniform pair: {value}.",
-        "tie": f"DQSS and the best uniform pair cannot be told apart by these images: {value}.",
-        "open": f"DQSS over the best uniform pair: {value}, with no interval to judge it by.",
+        "win": f"DQSS beats {bar}: {value}.",
+        "loss": f"DQSS loses to {bar}: {value}.",
+        "tie": f"DQSS and {bar} cannot be told apart by these images: {value}.",
+        "open": f"DQSS over {bar}: {value}, with no interval to judge it by.",
     }[gain.verdict]
 
 
-def _against_rival(ahead: float, rival: Row, unit: str) -> str:
-    if rival.method == BASELINE:
-        return "No other rival is stronger than that pair."
+def _against_rival(ahead: float, rival: Row, board: Board, unit: str) -> str:
+    if rival.method == board.bar:
+        return f"No other rival is stronger than that {'pair' if board.mode == 'ptq' else 'algorithm'}."
     if ahead < 0:
         return f"The strongest rival, {rival.method}, scores {signed(-ahead)} {unit} higher."
     if ahead == 0:

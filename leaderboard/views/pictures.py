@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.records import Picture, Pictures
-from leaderboard.boards import BASELINE, METHOD, Board
+from benchmarks.results import METHOD
+from leaderboard.boards import Board
 from leaderboard.views.base import Content, Page, pictures_path
 
 
@@ -47,8 +48,8 @@ def whole_strip(board: Board) -> Strip | None:
 
 
 def main_strip(board: Board) -> Strip | None:
-    """Return the references, the best uniform pair and DQSS; None where neither of the two has pictures."""
-    return strip_of(board, [BASELINE, METHOD])
+    """Return the references, the bar and DQSS; None where neither of the two has pictures."""
+    return strip_of(board, [method for method in (board.bar, METHOD) if method is not None])
 
 
 def strip_of(board: Board, methods: list[str]) -> Strip | None:

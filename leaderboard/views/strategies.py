@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.records import LayerChoice, Record
-from leaderboard.boards import BASELINE, METHOD, Board, Comparison
+from benchmarks.results import METHOD
+from leaderboard.boards import Board, Comparison
 from leaderboard.load import candidates_of
 from leaderboard.views.base import Content, Page, strategy_path
 
@@ -124,7 +125,7 @@ def _page(comparison: Comparison, board: Board) -> Page:
         "comparison": comparison,
         "board": board,
         "row": board.row(METHOD),
-        "bar": board.row(BASELINE),
+        "bar": board.bar_row,
         "tables": tables,
         "quantizers": list(names),
         "weight_counts": Counter(choice.weight for choice in choices),

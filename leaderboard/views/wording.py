@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.records import Record
+from leaderboard.boards import Board
 from leaderboard.statistics import Interval, Verdict
 
 NOTHING = "\N{EN DASH}"
@@ -89,9 +90,36 @@ def command(record: Record) -> str:
     """Return the shell command that repeats a record's cell, into a new folder: a finished cell is not run twice."""
     only = f"model={record.model},bits={record.bits},method={record.method}"
     words = ["dqss-bench", "run", record.suite, "--only", only]
+    if record.mode != "ptq":
+        words[-1] += f",mode={record.mode}"
     if record.seed is not None:
         words += ["--seeds", str(record.seed)]
     return shlex.join([*words, "--out", "again"])
+
+
+def bar_name(mode: str) -> str:
+    """Return what a mode's bar is called.
+
+    >>> bar_name("ptq"), bar_name("qat")
+    ('best uniform pair', 'best uniform algorithm')
+    """
+    return "best uniform pair" if mode == "ptq" else "best uniform algorithm"
+
+
+def bar_words(board: Board) -> str:
+    """Return a board's bar as in a sentence; in training it has a name of its own on each board."""
+    named = "" if board.mode == "ptq" or board.bar is None else f" ({board.bar.removeprefix('uniform-')})"
+    return f"the {bar_name(board.mode)}{named}"
+
+
+def budget_words(record: Record) -> str:
+    """Return what a record's method could train, as its definition tells; empty where it trains nothing."""
+    match record.definition.get("training"):
+        case {"epochs": int(epochs), "batch_size": batch, "distillation": share}:
+            text = f"{counted(epochs, 'epoch')} in batches of {batch}"
+            return f"{text}, {share} of the loss by distillation" if share else text
+        case _:
+            return ""
 
 
 def protocol_words(record: Record) -> str:

@@ -92,7 +92,9 @@ def test_a_terminal_shows_both_bars_the_time_left_and_finished_cells(terminal):
     out = Console(file=terminal, force_terminal=True, width=80, height=24, markup=False, highlight=False)
     shown = console.LiveProgress(out, clock=lambda: clock.now)
     shown.start(4, 1, 90.0)
-    shown.cell_started(SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", mode="ptq", seed=0, protocol="all-layers"))
+    shown.cell_started(
+        SimpleNamespace(model="resnet8", bits="W4A4", method="dqss", mode="ptq", seed=0, protocol="all-layers")
+    )
     shown.stage("search", 30, 200)
     clock.now = 130.0
     shown.cell_finished(make_record("dqss", 0, 91.234))

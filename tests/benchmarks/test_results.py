@@ -175,3 +175,45 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(tmp_path):
     with pytest.raises(NoRecordsError, match="no folder"):
         load(tmp_path / "nowhere")
     assert load(tmp_path) == ([], [])
+
+
+def test_the_bar_of_training_is_the_uniform_method_with_the_best_mean_on_validation():
+    trained = [
+        make_record("uniform-lsq", seed, score, mode="qat", validation_score=validation)
+        for seed, score, validation in ((0, 90.0, 70.0), (1, 88.0, 90.0))
+    ]
+    trained += [
+        make_record("uniform-dsq", seed, 91.0, mode="qat", validation_score=validation)
+        for seed, validation in ((0, 85.0), (1, 74.0))
+    ]
+    trained += [make_record("dqss", seed, 92.0, mode="qat", validation_score=99.0) for seed in (0, 1)]
+    (comparison,) = compare(trained)
+    assert comparison.bar == "uniform-lsq"
+    assert {line.method: line.gain for line in comparison.lines} == {
+        "uniform-lsq": None,
+        "uniform-dsq": 2.0,
+        "dqss": 3.0,
+    }
+
+
+def test_without_a_uniform_method_that_ended_well_training_has_no_bar():
+    failed = make_record("uniform-lsq", 0, mode="qat", status="failed", reason="loss: nan")
+    (comparison,) = compare([failed, make_record("dqss", 0, 92.0, mode="qat", validation_score=9.0)])
+    assert comparison.bar is None
+    assert [line.gain for line in comparison.lines] == [None, None]
+
+
+def test_variants_of_a_uniform_method_leave_training_without_gains():
+    variants = [
+        make_record("uniform-lsq", 0, 90.0, mode="qat", validation_score=80.0, options={"network": rate})
+        for rate in (0.001, 0.002)
+    ]
+    others = [make_record(m, 0, 92.0, mode="qat", validation_score=70.0) for m in ("uniform-dsq", "dqss")]
+    (comparison,) = compare([*variants, *others])
+    assert {line.gain for line in comparison.lines} == {None}
+
+
+def test_modes_are_never_compared():
+    records = [make_record("best-uniform", None, 90.0), make_record("dqss", 0, 91.0)]
+    trained = [make_record("dqss", 1, 92.0, mode="qat", validation_score=9.0)]
+    assert [(c.mode, len(c.lines)) for c in compare([*records, *trained])] == [("ptq", 2), ("qat", 1)]

@@ -37,6 +37,7 @@ def make_record(
     alpha: Sequence[float] | None = None,
     losses: dict[str, float] | None = None,
     pictures: Pictures | None = None,
+    validation: float | None = None,
     started: str = "2026-01-01T00:00:00+00:00",
 ) -> Record:
     """Return a record; truth values (0 and 1) are hits, other numbers are scores of images."""
@@ -66,6 +67,7 @@ def make_record(
             "metric": MetricFacts(name="top-1", unit="%", difference_unit="points"),
             "score": mean if score is None else score,
             "full_precision_score": full_precision,
+            "validation_score": validation,
             "search_seconds": 2.0,
             "forward_passes": 1024,
             "outcomes": None if packed is None else Outcomes.pack(packed),

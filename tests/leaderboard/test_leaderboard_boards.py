@@ -181,3 +181,59 @@ def test_a_uniform_strategy_tells_its_pair_and_a_mixed_one_none(record):
     board = board_of([record("best-uniform", FAIR, strategy=same), record("dqss", GOOD, strategy=mixed)])
     assert board.row("best-uniform").pair == ("mse", "kl")
     assert board.row("dqss").pair is None
+
+
+def trained(record, method, outcomes, validation, seed=0, **facts):
+    return record(method, outcomes, mode="qat", seed=seed, validation=validation, **facts)
+
+
+def test_the_bar_of_training_is_the_uniform_algorithm_that_is_best_on_validation_not_on_test(record):
+    board = board_of(
+        [
+            trained(record, "uniform-lsq", FAIR, 80.0),
+            trained(record, "uniform-dsq", GOOD, 70.0),
+            trained(record, "uniform-pact", POOR, 60.0),
+            trained(record, "dqss", GOOD, 99.0),
+        ]
+    )
+    assert (board.bar, board.bar_row.method) == ("uniform-lsq", "uniform-lsq")
+    assert board.gain.value == board.row("uniform-dsq").gain.value == 10.0
+    assert board.row("uniform-lsq").gain.value == 0
+    # What the test images say is told beside it.
+    assert board.rival.method == "uniform-dsq"
+
+
+def test_the_bar_of_training_is_chosen_by_the_mean_over_seeds(record):
+    records = [
+        trained(record, method, FAIR, score, seed)
+        for method, scores in (("uniform-lsq", (90.0, 60.0)), ("uniform-dsq", (78.0, 76.0)))
+        for seed, score in enumerate(scores)
+    ]
+    assert board_of(records).bar == "uniform-dsq"
+
+
+def test_a_uniform_algorithm_without_all_of_its_seeds_is_no_bar(record):
+    records = [
+        trained(record, "uniform-lsq", FAIR, 90.0),
+        trained(record, "uniform-lsq", None, None, seed=1, status="failed", reason="loss: nan"),
+        *(trained(record, method, GOOD, 80.0, seed) for method in ("uniform-dsq", "dqss") for seed in (0, 1)),
+    ]
+    assert board_of(records).bar == "uniform-dsq"
+    alone = board_of(records[:2])
+    assert (alone.bar, alone.bar_row, alone.gain) == (None, None, None)
+
+
+def test_each_board_of_training_has_its_own_bar_and_a_headline_is_over_them(record):
+    (comparison,) = compare(
+        [
+            trained(record, "uniform-lsq", FAIR, 80.0, model="resnet8"),
+            trained(record, "uniform-dsq", FAIR, 70.0, model="resnet8"),
+            trained(record, "uniform-lsq", POOR, 70.0, model="resnet20"),
+            trained(record, "uniform-dsq", POOR, 80.0, model="resnet20"),
+            trained(record, "dqss", GOOD, 0.0, model="resnet8"),
+            trained(record, "dqss", GOOD, 0.0, model="resnet20"),
+        ]
+    )
+    assert [board.bar for board in comparison.boards] == ["uniform-lsq", "uniform-dsq"]
+    (headline,) = comparison.headlines
+    assert headline.gain.value == sum(board.gain.value for board in comparison.boards) / 2
