@@ -88,10 +88,8 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 def command(record: Record) -> str:
     """Return the shell command that repeats a record's cell, into a new folder: a finished cell is not run twice."""
-    only = f"model={record.model},bits={record.bits},method={record.method}"
+    only = f"model={record.model},bits={record.bits},method={record.method},mode={record.mode}"
     words = ["dqss-bench", "run", record.suite, "--only", only]
-    if record.mode != "ptq":
-        words[-1] += f",mode={record.mode}"
     if record.seed is not None:
         words += ["--seeds", str(record.seed)]
     return shlex.join([*words, "--out", "again"])

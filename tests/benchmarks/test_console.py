@@ -12,7 +12,18 @@ from benchmarks.results import compare
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reason=None, full_precision=93.14):
+def make_record(
+    method,
+    seed=None,
+    score=None,
+    *,
+    status="ok",
+    bits="W4A4",
+    reason=None,
+    full_precision=93.14,
+    mode="ptq",
+    validation=None,
+):
     definition = {"bits": bits, "method": {"name": method}, "seed": seed}
     return Record(
         key=key_of(definition),
@@ -22,7 +33,7 @@ def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reas
         task="fashion-mnist",
         model="resnet8",
         bits=bits,
-        mode="ptq",
+        mode=mode,
         protocol="all-layers",
         method=method,
         seed=seed,
@@ -30,6 +41,7 @@ def make_record(method, seed=None, score=None, *, status="ok", bits="W4A4", reas
         reason=reason,
         metric=MetricFacts(name="top-1", unit="%", difference_unit="points") if status == "ok" else None,
         score=score,
+        validation_score=validation,
         full_precision_score=full_precision if status == "ok" else None,
         search_seconds=3.21 if status == "ok" else None,
         started="2024-01-01T00:00:00Z",
@@ -235,3 +247,21 @@ def test_full_precision_scores_that_differ_are_both_shown(capsys):
     console.print_comparisons(compare(records))
     line = next(line for line in capsys.readouterr().out.splitlines() if "full precision" in line)
     assert line.split() == ["full", "precision", "92.50", "to", "93.14"]
+
+
+def test_the_bar_of_training_is_marked_at_each_bit_width_and_explained(capsys):
+    scores = {("uniform-lsq", "W4A4"): (90.0, 80.0), ("uniform-dsq", "W4A4"): (91.0, 70.0)}
+    scores |= {("uniform-lsq", "W2A2"): (60.0, 50.0), ("uniform-dsq", "W2A2"): (70.0, 60.0)}
+    scores |= {("dqss", bits): (92.5, 90.0) for bits in ("W4A4", "W2A2")}
+    records = [
+        make_record(method, 0, score, bits=bits, mode="qat", validation=validation)
+        for (method, bits), (score, validation) in scores.items()
+    ]
+    console.print_comparisons(compare(records))
+    printed = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.split()}
+    assert rows["uniform-lsq"] == ["90.00", "bar", "3.2", "60.00", "-10.00", "3.2"]
+    assert rows["uniform-dsq"] == ["91.00", "+1.00", "3.2", "70.00", "bar", "3.2"]
+    assert rows["dqss"] == ["92.50", "+2.50", "3.2", "92.50", "+22.50", "3.2"]
+    assert "QAT gain: over the bar, the uniform algorithm with the best score on search-validation images" in printed
+    assert "best-uniform" not in printed

@@ -15,7 +15,7 @@ from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
 from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
 from benchmarks.schedule import plan, run_cells
-from benchmarks.suite import Cell, Inventory, Lookup, cells_of, load_suite
+from benchmarks.suite import Budget, Cell, Inventory, Lookup, cells_of, load_suite
 from dqss.spec import Protocol
 
 HERE = Inventory(
@@ -206,6 +206,16 @@ def test_the_expected_time_is_the_median_of_the_nearest_measured_cells(tmp_path)
     assert plan([here], tmp_path).rows[0].expected_seconds == 26
     # Any cell: 2, 4, 12, 40, 100, 200, 1000.
     assert expected("best-uniform", "resnet20", "W4A4") == 40
+
+
+def test_the_expected_time_of_a_mode_says_nothing_of_the_other(tmp_path):
+    write_record(tmp_path, ok(cell("dqss", seed=0), 1.5, 0.5))
+    learned = {"weight_quantizers": ("lsq",), "activation_quantizers": ("lsq",), "budget": Budget(2, 64, 0.0)}
+    training = replace(cell("dqss", seed=0), mode="qat", **learned)
+    assert plan([training], tmp_path).expected_seconds is None
+    write_record(tmp_path, ok(replace(training, seed=1), 100.0, 0.5))
+    assert plan([training], tmp_path).expected_seconds == 100.5
+    assert plan([cell("random", seed=1)], tmp_path).expected_seconds == 2.0
 
 
 def test_every_cell_is_run_written_tracked_and_told_in_order(bench):

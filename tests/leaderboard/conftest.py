@@ -38,6 +38,7 @@ def make_record(
     losses: dict[str, float] | None = None,
     pictures: Pictures | None = None,
     validation: float | None = None,
+    training: dict[str, Any] | None = None,
     started: str = "2026-01-01T00:00:00+00:00",
 ) -> Record:
     """Return a record; truth values (0 and 1) are hits, other numbers are scores of images."""
@@ -57,6 +58,7 @@ def make_record(
         "method": {"name": method, "version": 1, "options": options or {}},
         "quantizers": {kind: [{"name": q, "version": 1} for q in QUANTIZERS] for kind in ("weight", "activation")},
         "seed": seed,
+        **({"training": training} if training else {}),
     }
     values: dict[str, Any] = {}
     if status == "ok":

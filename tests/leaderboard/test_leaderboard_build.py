@@ -261,7 +261,9 @@ def test_what_is_no_png_file_is_no_picture():
 
 def test_the_command_of_a_cell_is_quoted_for_the_shell(results):
     words = Reader(site_of(results)["cells.html"]).text
-    assert "dqss-bench run quickstart --only model=resnet8,bits=W4A4,method=dqss --seeds 1 --out again" in words
+    assert (
+        "dqss-bench run quickstart --only model=resnet8,bits=W4A4,method=dqss,mode=ptq --seeds 1 --out again" in words
+    )
     assert "--only 'model=<script>" in words
 
 
@@ -316,3 +318,32 @@ def test_a_results_folder_of_failures_alone_still_makes_a_page(tmp_path, cell):
 def test_the_leaderboard_needs_no_torch():
     code = "import sys, leaderboard.build; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_training_is_shown_apart_with_the_name_of_its_bar_and_its_budget(tmp_path, cell):
+    cell("best-uniform", [1] * 10 + [0] * 90)
+    cell("dqss", FAIR, seed=0)
+    training = {"mode": "qat", "seed": 0, "training": {"epochs": 2, "batch_size": 64, "distillation": 0.0}}
+    cell("uniform-lsq", FAIR, validation=80.0, **training)
+    cell("uniform-dsq", FAIR, validation=70.0, **training)
+    cell("dqss", GOOD, validation=85.5, strategy=CHOICES, alpha=[0.25, 0.75], **training)
+    site = site_of(tmp_path)
+    words = Reader(site["index.html"]).words()
+    assert "Suite demo: fashion-mnist, QAT, protocol all-layers" in words
+    assert "Every method trains 2 epochs in batches of 64." in words
+    assert "DQSS beats the best uniform algorithm (lsq): +10.00 points." in words
+    assert "DQSS beats the best uniform pair: +70.00 points." in words
+    assert "Training (s)" in words
+    (page,) = [path for name, path in site.items() if name.startswith("strategies/") and "-qat-" in name]
+    strategy = Reader(page).words()
+    assert "+10.00 points over the best uniform algorithm (lsq)" in strategy
+    assert "on search-validation 85.50 %" in strategy
+    assert "method=dqss,mode=qat --seeds 0" in Reader(site["cells.html"]).words()
+
+
+def test_training_without_a_bar_says_so(tmp_path, cell):
+    cell("uniform-lsq", None, mode="qat", seed=0, status="failed", reason="loss: nan in step 3")
+    cell("dqss", GOOD, mode="qat", seed=0, validation=85.5, strategy=CHOICES)
+    words = Reader(build_site(tmp_path, tmp_path / "site")).words()
+    assert "The best uniform algorithm has no complete result here (missing)." in words
+    assert "loss: nan in step 3" in words
