@@ -1,6 +1,7 @@
-"""The methods of quantization-aware training, by what they do with the steps that all of a suite have alike.
+"""Trained at the budget that all methods of a suite have alike.
 
-Fields are the options that suites may give; where one is left out, the library's default holds.
+A method is what is done with these steps. Fields are the options that suites may give; where one is left out, the
+library's default holds.
 """
 
 from __future__ import annotations

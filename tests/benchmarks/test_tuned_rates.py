@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import cli, tuned_rates
+from benchmarks import cli
 from benchmarks.cell import Context, run_cell
 from benchmarks.launch import Processes
 from benchmarks.suite import cells_of, load_suite
@@ -189,7 +189,3 @@ def test_the_command_prints_scores_and_lines_for_the_suite(scored, suite, tmp_pa
 def test_a_suite_without_training_has_nothing_to_tune(capsys):
     assert cli.main(["tune", "classification"]) == 2
     assert "no cell of mode qat is chosen" in capsys.readouterr().err
-
-
-def test_optuna_is_where_its_file_is():
-    assert not hasattr(tuned_rates, "optuna")
