@@ -43,7 +43,7 @@ class PowersOfTwo(LearnedQuantizer):
         self.alpha = nn.Parameter(alpha.detach().clone())
         self.register_buffer("levels", levels_of(spec.bits, signed))
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return self.within(x, self.expanded(positive(self.alpha), x))
 
     def within(self, x: Tensor, clip: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class PowersOfTwo(LearnedQuantizer):
 class NormalisedPowersOfTwo(PowersOfTwo):
     """Likewise for weights, with the clip in units of their standard deviation, which takes no gradient."""
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if x.numel() == 0:
             return x
         deviation = zeros_as_ones(self.by_channel(x.detach()).std(1, correction=0))

@@ -78,7 +78,7 @@ class Squashed(LearnedQuantizer):
     def transformed(self, x: Tensor) -> Tensor:
         return self.squashed(x) * self.expanded(positive(self.gain), x)
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         spec = self.spec
         count = x.numel() // len(self.unit)
         gain = with_scaled_gradient(positive(self.gain), gradient_scale(count, spec.quant_max))

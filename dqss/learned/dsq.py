@@ -21,7 +21,6 @@ from dqss.learned.base import (
     Learned,
     LearnedQuantizer,
     gradient_scale,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -43,7 +42,7 @@ class SoftlyRounded(LearnedQuantizer):
     Args:
         span: the ends of the range.
         alpha: to begin with.
-        count: how many values share the range; None: those of one sample of x.
+        count: how many values share the range; None: the features of a sample.
     """
 
     def __init__(self, span: Span, alpha: float, count: int | None, spec: QuantSpec) -> None:
@@ -52,9 +51,9 @@ class SoftlyRounded(LearnedQuantizer):
         self.span = span
         self.alpha = nn.Parameter(torch.tensor(alpha))
 
-    def surrogate(self, x: Tensor) -> Tensor:
+    def surrogate(self, x: Tensor, features: int) -> Tensor:
         """Return `x` rounded softly, the function whose gradient training follows."""
-        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        factor = gradient_scale(features if self.count is None else self.count, self.spec.quant_max)
         low, step = (self.expanded(part, x) for part in self.span(factor))
         alpha = with_gradient_of(self.alpha, self.alpha.detach().clamp(LEAST_ALPHA, LARGEST_ALPHA))
         alpha = with_scaled_gradient(alpha, factor).to(x.dtype)
@@ -64,8 +63,8 @@ class SoftlyRounded(LearnedQuantizer):
         soft = torch.tanh((2 / alpha - 1).log() * (steps - below - 0.5)) / (1 - alpha)
         return low + step * (below + (soft + 1) / 2)
 
-    def quantized(self, x: Tensor) -> Tensor:
-        return with_gradient_of(self.surrogate(x), fake_quantize(x.detach(), self.qparams()))
+    def quantized(self, x: Tensor, features: int) -> Tensor:
+        return with_gradient_of(self.surrogate(x, features), fake_quantize(x.detach(), self.qparams()))
 
     def qparams(self) -> Qparams:
         return self.span.qparams()

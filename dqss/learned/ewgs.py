@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dqss.functional import Qparams
-from dqss.learned.base import Learned, LearnedQuantizer, codes_of, gradient_scale, values_per_sample
+from dqss.learned.base import Learned, LearnedQuantizer, codes_of, gradient_scale
 from dqss.learned.span import Span, starting_span
 from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
@@ -35,7 +35,7 @@ class ScaledByElement(LearnedQuantizer):
     Args:
         span: the ends of the range.
         delta: the scaling, for distances in units of the range.
-        count: how many values share the range; None: those of one sample of x.
+        count: how many values share the range; None: the features of a sample.
     """
 
     def __init__(self, span: Span, delta: float, count: int | None, spec: QuantSpec) -> None:
@@ -44,9 +44,9 @@ class ScaledByElement(LearnedQuantizer):
         self.span = span
         self.delta = delta
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         grid = self.qparams()
-        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        factor = gradient_scale(features if self.count is None else self.count, self.spec.quant_max)
         low, step = (self.expanded(part, x) for part in self.span(factor))
         most = (1 << self.spec.bits) - 1
         steps = ((x - low) / step).clamp(0, most)

@@ -20,7 +20,6 @@ from dqss.learned.base import (
     codes_of,
     gradient_scale,
     positive,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -39,7 +38,7 @@ class LearnedStep(LearnedQuantizer):
     Args:
         step: (C,), to begin with.
         zero_point: 0, or where an unsigned grid shall hold signed values, its middle.
-        count: how many values share the step, N of section 2.2; None: those of one sample of x.
+        count: how many values share the step, N of section 2.2; None: the features of a sample.
     """
 
     def __init__(self, step: Tensor, zero_point: int, count: int | None, spec: QuantSpec) -> None:
@@ -48,9 +47,9 @@ class LearnedStep(LearnedQuantizer):
         self.zero_point = zero_point
         self.count = count
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         low, high = self.spec.quant_min - self.zero_point, self.spec.quant_max - self.zero_point
-        count = values_per_sample(x) if self.count is None else self.count
+        count = features if self.count is None else self.count
         step = with_scaled_gradient(positive(self.step), gradient_scale(count, high))
         step = self.expanded(step, x)
         return with_gradient_of((x / step).clamp(low, high), codes_of(x, self.qparams())) * step

@@ -23,7 +23,6 @@ from dqss.learned.base import (
     codes_of,
     gradient_scale,
     positive,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -51,8 +50,8 @@ class LearnedStepAndOffset(LearnedQuantizer):
         self.step = nn.Parameter(step.detach().clone())
         self.offset = nn.Parameter(offset.detach().clone())
 
-    def quantized(self, x: Tensor) -> Tensor:
-        factor = gradient_scale(values_per_sample(x), self.spec.quant_max)
+    def quantized(self, x: Tensor, features: int) -> Tensor:
+        factor = gradient_scale(features, self.spec.quant_max)
         step = with_scaled_gradient(positive(self.step), factor).to(x.dtype)
         grid = self.qparams()
         zero_point = grid.zero_point.to(x.dtype)

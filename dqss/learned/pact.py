@@ -47,7 +47,7 @@ class Clipped(LearnedQuantizer):
         below = torch.where(x <= -alpha, -alpha, x) if self.signed else x.clamp(min=0)
         return torch.where(x >= alpha, alpha, below)
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return with_gradient_of(self.surrogate(x), fake_quantize(x.detach(), self.qparams()))
 
     def qparams(self) -> Qparams:

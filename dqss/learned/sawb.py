@@ -51,7 +51,7 @@ class StatisticalClip(LearnedQuantizer):
         super().__init__(spec)
         self.register_buffer("alpha", statistical_clip(self.by_channel(weight), spec.bits))
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if x.numel() > 0:
             self.alpha.copy_(statistical_clip(self.by_channel(x), self.spec.bits))
         return with_gradient_of(x, fake_quantize(x.detach(), self.qparams()))

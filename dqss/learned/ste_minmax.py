@@ -41,7 +41,7 @@ class ExtremesOfWeight(LearnedQuantizer):
         self.register_buffer("low", low.clone())
         self.register_buffer("high", high.clone())
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         low, high = extremes(self.by_channel(x))
         self.low.copy_(low)
         self.high.copy_(high)
@@ -69,7 +69,7 @@ class AveragedExtremes(LearnedQuantizer):
         self.register_buffer("high", high.clone())
         self.averaging = averaging
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if self.training and x.numel() > 0:
             low, high = extremes(self.by_channel(x))
             self.low.lerp_(low, self.averaging)
