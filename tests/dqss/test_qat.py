@@ -214,7 +214,7 @@ class Coarse(LearnedQuantizer):
         super().__init__(spec)
         self.reach = summary.reach
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return with_gradient_of(x, (x.detach() / self.reach).round().clamp(-1, 1) * self.reach)
 
 

@@ -55,7 +55,7 @@ def test_it_is_the_sum_but_for_inputs_next_to_a_boundary(kind, bits):
     gradient = x + 0.3 * random(*x.shape, seed=1)
     found, expected = (outcome(mix, x, bits, NAMES, gradient) for mix in (mixture, sum_of))
     # Points are as far apart as the range says, which one outlier may widen.
-    tolerance = 0.1 if kind == "outlier" else 0.02
+    tolerance = 0.15 if kind == "outlier" else 0.05
     for ours, theirs in zip(found, expected, strict=True):
         assert apart(ours, theirs) < tolerance
 
@@ -67,7 +67,7 @@ def test_each_algorithm_gets_its_own_gradients(name):
     # Twice the same algorithm, for there is a mixture of several only.
     found, expected = (outcome(mix, x, 3, [name, name], gradient) for mix in (mixture, sum_of))
     for ours, theirs in zip(found, expected, strict=True):
-        assert len(ours) == 0 or apart(ours, theirs) < 0.02
+        assert len(ours) == 0 or apart(ours, theirs) < 0.05
 
 
 def test_the_gradient_of_ewgs_knows_the_sign_of_what_comes_in():
