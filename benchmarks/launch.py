@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that `accelerate launch` started. The only file that imports accelerate."""
+"""The processes of a run: one, or those that `accelerate launch` started."""
 
 from __future__ import annotations
 
