@@ -120,7 +120,7 @@ class Accelerated:
                 value = loss(inputs, targets)
                 self._accelerator.backward(value)
             values.append(value.detach())
-        return float(reduce(torch.stack(values).mean().float(), "mean").item())
+        return float(reduce(torch.stack(values).double().mean(), "mean").item())
 
     def step(self) -> None:
         if self.zero:
