@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast, gather, reduce
 from torch import Tensor, nn
 
-from benchmarks.launch import MEETING_TIMEOUT, Processes
+from benchmarks.launch import MEETING_TIMEOUT, Processes, told_cpu
 from dqss.engine import Example, PartLoss, check_accumulation, load_plain, parts_of, plain_state
 from dqss.snapshots import State
 
@@ -65,10 +65,15 @@ class Accelerated:
             )
         if self.zero and self.processes.world == 1:
             raise ValueError(f"zero: {self.zero} is not allowed in 1 process. Start more, or give 0.")
-        if self.zero and os.environ.get("ACCELERATE_USE_CPU") and self.processes.device() == "cpu":
+        if self.zero and told_cpu():
             raise ValueError(
                 f"zero: {self.zero} is not allowed with ACCELERATE_USE_CPU, by which Accelerate leaves DeepSpeed out. "
                 "Set DS_ACCELERATOR=cpu in its place."
+            )
+        if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+            raise ValueError(
+                "accelerate launch: --use_deepspeed is not allowed, since each training says by `zero` whether it uses "
+                "DeepSpeed. Launch with --multi_gpu."
             )
 
     @property
@@ -85,9 +90,7 @@ class Accelerated:
 
     def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
         on_cpu = self.processes.device() == "cpu"
-        # Another training of this process may have had another precision, or ZeRO; it lets no one change its mind.
-        AcceleratorState._reset_state()
-        plugin = None
+        self._plain, plugin = model, None
         handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)]
         if self.zero:
             plugin = _zero_plugin(self.zero, self.accumulation, on_cpu)
@@ -103,7 +106,6 @@ class Accelerated:
             deepspeed_plugin=plugin,
             kwargs_handlers=handlers,
         )
-        self._plain = model
         with warnings.catch_warnings():
             # PyTorch 2.13 renamed an argument that Accelerate passes on.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -154,13 +156,17 @@ class Accelerated:
         return bool((values == value).all())
 
     def end(self) -> None:
+        if self._plain is None:
+            return
         for parameter in self._scalars:
             parameter.data = parameter.data.view(())
         self._scalars = []
         if self.zero:
             _detach(self._plain)
-            os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-        self._accelerator.free_memory()
+        if self._accelerator is not None:
+            self._accelerator.free_memory()
+        # Another training of this process may have another precision, or no ZeRO; Accelerate lets no one change that.
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
         AcceleratorState._reset_state()
         self._accelerator = self._plain = self._model = self._optimizer = None
 

@@ -26,7 +26,7 @@ class Snapshots:
         every: how many steps lie between two snapshots.
     """
 
-    folder: Path
+    folder: str | os.PathLike[str]
     every: int = 100
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from time import perf_counter
@@ -133,48 +134,47 @@ def train(
     optimizer = optimizer_of(supernet, rates)
     highest = [group["lr"] for group in optimizer.param_groups]
     optimizer.add_param_group({"params": list(trainee.alpha), "lr": rates.alpha})
-    model = engine.begin(trainee, optimizer)
-    origin = engine.state() if schedule.then == "restart" else None
-    progress, notes = resumed(layers, engine, generator, snapshots, fingerprint)
-    spent, begun = progress.seconds, perf_counter()
+    with running(engine, trainee, optimizer) as model:
+        origin = engine.state() if schedule.then == "restart" else None
+        progress, notes = resumed(layers, engine, generator, snapshots, fingerprint)
+        spent, begun = progress.seconds, perf_counter()
 
-    def part_loss(inputs: Batch, targets: Tensor) -> Tensor:
-        if schedule.begin <= step < schedule.end:
-            # Every part of a batch, in every process, runs the same draw.
-            generator.set_state(drawing)
-            mix(layers, relaxed(trainee.alpha, schedule, step, generator))
-        return step_loss(model, inputs, targets)
+        def part_loss(inputs: Batch, targets: Tensor) -> Tensor:
+            if schedule.begin <= step < schedule.end:
+                # Every part of a batch, in every process, runs the same draw.
+                generator.set_state(drawing)
+                mix(layers, relaxed(trainee.alpha, schedule, step, generator))
+            return step_loss(model, inputs, targets)
 
-    # Batches that were used are drawn and dropped: what draws them may hold randomness of its own.
-    for step, example in enumerate(islice(examples, progress.steps, None), start=progress.steps):
-        if step == schedule.end:
+        # Batches that were used are drawn and dropped: what draws them may hold randomness of its own.
+        for step, example in enumerate(islice(examples, progress.steps, None), start=progress.steps):
+            if step == schedule.end:
+                progress.logits = logits_of(trainee)
+                if origin is not None:
+                    engine.load(origin)
+                derive(layers, discretize(progress.logits))
+            for group, rate in zip(optimizer.param_groups, highest, strict=False):
+                group["lr"] = rate * schedule.decay(step)
+            drawing = generator.get_state()
+            # The caller may have switched gradients off.
+            with torch.enable_grad():
+                loss = engine.backward(example, part_loss)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"loss: {loss} in step {step + 1} of {schedule.steps}. Lower the rates of network and "
+                    "quantizers, or look for what is not finite in the training batches."
+                )
+            engine.step()
+            progress.losses.append(loss)
+            mixing = softmax_at(trainee.alpha, schedule.temperature(step))
+            progress.entropies.append(mean_entropy(mixing) if step < schedule.end else 0.0)
+            progress.seconds = spent + perf_counter() - begun
+            if snapshots is not None and progress.steps % snapshots.every == 0:
+                keep(progress, engine, generator, snapshots, fingerprint)
+            report("training", step + 1, schedule.steps)
+        if progress.logits is None:
             progress.logits = logits_of(trainee)
-            if origin is not None:
-                engine.load(origin)
             derive(layers, discretize(progress.logits))
-        for group, rate in zip(optimizer.param_groups, highest, strict=False):
-            group["lr"] = rate * schedule.decay(step)
-        drawing = generator.get_state()
-        # The caller may have switched gradients off.
-        with torch.enable_grad():
-            loss = engine.backward(example, part_loss)
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"loss: {loss} in step {step + 1} of {schedule.steps}. Lower the rates of network and "
-                "quantizers, or look for what is not finite in the training batches."
-            )
-        engine.step()
-        progress.losses.append(loss)
-        mixing = softmax_at(trainee.alpha, schedule.temperature(step))
-        progress.entropies.append(mean_entropy(mixing) if step < schedule.end else 0.0)
-        progress.seconds = spent + perf_counter() - begun
-        if snapshots is not None and progress.steps % snapshots.every == 0:
-            keep(progress, engine, generator, snapshots, fingerprint)
-        report("training", step + 1, schedule.steps)
-    if progress.logits is None:
-        progress.logits = logits_of(trainee)
-        derive(layers, discretize(progress.logits))
-    engine.end()
     if snapshots is not None and engine.writes:
         snapshots.delete(engine.shard)
     return Trained(
@@ -185,6 +185,15 @@ def train(
         progress.seconds,
         notes,
     )
+
+
+@contextmanager
+def running(engine: Engine, module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[nn.Module]:
+    """Give the module as it is to be called; an engine ends whatever happens, so that another training may begin."""
+    try:
+        yield engine.begin(module, optimizer)
+    finally:
+        engine.end()
 
 
 def keep(progress: Progress, engine: Engine, generator: Generator, snapshots: Snapshots, fingerprint: str) -> None:

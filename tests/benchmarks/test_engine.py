@@ -199,6 +199,12 @@ def test_zero_without_deepspeed_says_how_to_get_it(monkeypatch):
         Accelerated(Processes(0, 2, 0), zero=2)
 
 
+def test_a_launch_that_decides_on_deepspeed_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match=r"--use_deepspeed is not allowed, .* Launch with --multi_gpu\."):
+        Accelerated(Processes(0, 2, 0))
+
+
 def test_zero_needs_processes_that_deepspeed_can_have(monkeypatch):
     monkeypatch.setattr("benchmarks.engine._installed", lambda name: True)
     with pytest.raises(ValueError, match=r"zero: 1 is not allowed in 1 process\. Start more, or give 0\."):

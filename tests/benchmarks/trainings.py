@@ -5,6 +5,7 @@
 
 import copy
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,11 +97,8 @@ def broken(processes, folder, zero=0):
     for then in ("go-on", "restart"):
         schedule, snapshots, done = Schedule(steps=12, then=then), Snapshots(folder / then, 3), []
         found[then] = trained(Accelerated(processes, zero=zero), OBSERVED, schedule)
-        stopped = Accelerated(processes, zero=zero)
-        try:
-            trained(stopped, OBSERVED, schedule, report=stop, snapshots=snapshots)
-        except InterruptedError:
-            stopped.end()
+        with suppress(InterruptedError):
+            trained(Accelerated(processes, zero=zero), OBSERVED, schedule, report=stop, snapshots=snapshots)
 
         def note(stage, step, total, done=done):
             if stage == "training":

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import dqss
+from dqss.engine import Alone
 from dqss.qat import train_qat
 from dqss.schedule import Rates, Schedule
 from dqss.snapshots import Snapshots
@@ -96,6 +97,7 @@ import os, signal, sys
 import torch
 from torch import nn
 from torch.nn import functional as F
+from dqss.engine import Alone
 from dqss.qat import train_qat
 from dqss.schedule import Schedule
 from dqss.snapshots import Snapshots
@@ -177,6 +179,21 @@ def test_a_damaged_snapshot_is_passed_over(tiny, batches, training, tmp_path, da
     (note,) = result.report.notes
     assert note.startswith("The snapshot training-0.pt is damaged (")
     assert list(tmp_path.parent.glob(f"{tmp_path.name}/*")) == []
+
+
+def test_processes_that_found_other_snapshots_begin_anew_together(tiny, batches, training, tmp_path):
+    class Second(Alone):
+        """One of two, where the other found nothing."""
+
+        def agree(self, value):
+            return value == 0
+
+    given = tiny, training, F.mse_loss, batches, SCHEDULE
+    with pytest.raises(StoppedError):
+        train_qat(*given, report=stop_after(12), snapshots=Snapshots(tmp_path, 4), **FEW)
+    result = train_qat(*given, engine=Second(), snapshots=Snapshots(tmp_path, 4), **FEW)
+    assert result.report.curves == train_qat(*given, **FEW).report.curves
+    assert result.report.notes == ("Not all processes had the same snapshot: training began anew.",)
 
 
 def test_a_snapshot_that_was_not_finished_leaves_the_one_before(tmp_path):
