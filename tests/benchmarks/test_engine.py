@@ -84,7 +84,10 @@ def test_gradients_of_alpha_and_of_all_else_are_those_of_one_process(two, relaxa
             assert steps[step].keys() == expected[step].keys()
             assert ({"alpha_weight", "alpha_activation"} <= steps[step].keys()) == searching
             for name, gradient in expected[step].items():
-                torch.testing.assert_close(steps[step][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+                largest = gradient.abs().max()
+                torch.testing.assert_close(steps[step][name], gradient, rtol=0, atol=1e-4 * largest.item(), msg=name)
+                # So that it says something.
+                assert largest > 1e-5 or not name.startswith("alpha")
 
 
 def test_two_processes_end_where_one_does(two):

@@ -19,7 +19,7 @@ from dqss.qat import train_qat
 from dqss.schedule import Schedule
 from dqss.snapshots import Snapshots
 
-SEARCH = {"weight_quantizers": ["lsq", "dorefa", "dsq"], "activation_quantizers": ["lsq", "pact"], "bits": "W3A3"}
+SEARCH = {"weight_quantizers": ["lsq", "dorefa", "dsq"], "activation_quantizers": ["lsq", "apot"], "bits": "W3A3"}
 UNIFORM = {"search": "uniform", "weight_quantizers": ["lsq"], "activation_quantizers": ["lsq"]}
 # Ranges that move with what each process sees.
 OBSERVED = {"weight_quantizers": ["lsq", "ste-minmax"], "activation_quantizers": ["lsq", "ste-minmax"]}

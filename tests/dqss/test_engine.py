@@ -11,7 +11,7 @@ from dqss.engine import Alone, parts_of
 from dqss.qat import train_qat
 from dqss.schedule import Schedule
 
-FEW = {"weight_quantizers": ["lsq", "dorefa"], "activation_quantizers": ["lsq-plus", "pact"], "bits": "W3A3"}
+FEW = {"weight_quantizers": ["lsq", "dorefa"], "activation_quantizers": ["lsq-plus", "apot"], "bits": "W3A3"}
 
 
 @pytest.fixture
@@ -43,7 +43,10 @@ def test_parts_have_the_gradients_of_whole_batches_in_every_phase(tiny, batches,
         assert whole[step].keys() == parts[step].keys()
         assert ({"alpha_weight", "alpha_activation"} <= whole[step].keys()) == searching
         for name, gradient in whole[step].items():
-            torch.testing.assert_close(parts[step][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+            largest = gradient.abs().max()
+            torch.testing.assert_close(parts[step][name], gradient, rtol=0, atol=1e-4 * largest.item(), msg=name)
+            # So that it says something.
+            assert largest > 1e-5 or not name.startswith("alpha")
     assert len(whole[9]) < len(whole[0])
 
 
