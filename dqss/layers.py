@@ -140,6 +140,7 @@ class LearnedLayer(nn.Module):
         self.layer = layer
         self.weight_quantizers = nn.ModuleList(weights)
         self.activation_quantizers = nn.ModuleList(activations)
+        self.passed_over = nn.ModuleList()
         self.mixing = even_odds(len(weights)), even_odds(len(activations))
 
     def mix(self, weight: Tensor, activation: Tensor) -> None:
@@ -147,13 +148,19 @@ class LearnedLayer(nn.Module):
         self.mixing = (weight, activation)
 
     def derive(self, weight: int, activation: int) -> None:
-        """Keep this pair of candidates, and no other."""
+        """Run this pair of candidates alone from now on.
+
+        The others stay in the module until it is settled: what wraps it for training holds their parameters.
+        """
+        self.passed_over.extend(part for i, part in enumerate(self.weight_quantizers) if i != weight)
+        self.passed_over.extend(part for j, part in enumerate(self.activation_quantizers) if j != activation)
         self.weight_quantizers = self.weight_quantizers[weight : weight + 1]
         self.activation_quantizers = self.activation_quantizers[activation : activation + 1]
         self.mixing = even_odds(1), even_odds(1)
 
     def settle(self) -> None:
-        """Bring grids that depend on the weight to the weight as it stands."""
+        """Drop the candidates passed over, and bring grids that depend on the weight to the weight as it stands."""
+        self.passed_over = nn.ModuleList()
         with torch.no_grad():
             for quantizer in self.weight_quantizers:
                 quantizer(self.layer.weight)
