@@ -2,10 +2,11 @@
 
 Gong et al., "Differentiable Soft Quantization: Bridging Full-Precision and Low-Bit Neural Networks" (ICCV 2019),
 section 3.2: between two levels, delta apart and with m in their middle, the soft function is
-phi(x) = tanh(k (x - m)) / (1 - alpha), and 1 - alpha = tanh(k delta / 2) makes the pieces join. Hence
-k = log(2 / alpha - 1) / delta. Values are rounded hard; the gradients to x, the ends of the range and alpha are those
-of the soft function. Section 3.3: alpha, the gap between hard and soft, is learned with the ends; above 0.5 the curve
-is nearly a line, so it is kept below. On a symmetric grid the two ends are tied, and the step is learned.
+phi(x) = tanh(k (x - m)) / tanh(k delta / 2), whose pieces join. Section 3.3: alpha = 1 - tanh(k delta / 2), the gap
+between hard and soft, is learned, and k = log(2 / alpha - 1) / delta. The paper bounds alpha's norm; here alpha is
+kept below 0.5, above which the curve is nearly a line. Section 3.4: the ends of the range are learned too. Values are
+rounded hard; the gradients to x, the ends and alpha are those of the soft function. On a symmetric grid the two ends
+are tied, and the step is learned.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """EWGS: each value's gradient grows or shrinks with how far rounding took it, and to which side.
 
-Lee et al., "Network Quantization with Element-wise Gradient Scaling" (CVPR 2021), section 3.1: x is brought from [l, u]
-to x_n in [0, 1], clipped, and rounded to x_q; l and u are learned. Section 3.2: the gradient to x_n is
+Lee et al., "Network Quantization with Element-wise Gradient Scaling" (CVPR 2021): x is brought from [l, u] to x_n in
+[0, 1], clipped (equation 1), and rounded to x_q; l and u are learned. The gradient to x_n is
 g (1 + delta sign(g) (x_n - x_q)), g that to x_q. delta = 0 is the straight-through estimator.
 
-The paper sets delta from the trace of the Hessian, again and again in training (section 3.3); here it is a constant of
-this project's own choice, which whoever trains may overwrite. The paper learns a scale of each layer's output; here
-values return to [l, u], so that the grid is the protocol's. On a symmetric grid the two ends are tied, and the step is
-learned.
+The paper sets delta from the trace of the Hessian, again and again in training, and compares with constants (0.001 in
+the authors' code); here it is a constant of this project's own choice, which whoever trains may overwrite. The
+authors learn a scale of each layer's output; here values return to [l, u], so that the grid is the protocol's. On a
+symmetric grid the two ends are tied, and the step is learned.
 """
 
 from __future__ import annotations

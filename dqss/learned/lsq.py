@@ -1,8 +1,9 @@
 """LSQ: the step size is a parameter, with a gradient that knows how far a value is from the next transition.
 
-Esser et al., "Learned Step Size Quantization" (ICLR 2020), section 2: values by equations 1 and 2, the gradient to the
-step by equation 3 and that to the data by equation 5, the gradient's scale by section 2.2. The paper begins with a step
-of 2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration knows and which suits 8 bits too.
+Esser et al., "Learned Step Size Quantization" (ICLR 2020), section 2: the gradient to the step by equation 3 (section
+2.1), its scale by section 2.2, that to the data straight-through within the grid and 0 beyond. A value right on the
+lowest or highest level counts as within, where the paper has it clipped. The paper begins with a step of
+2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration knows and which suits 8 bits too.
 """
 
 from __future__ import annotations
