@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that `accelerate launch` started. The only file that imports accelerate."""
+"""The processes of a run: one, or those that `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Processes:
         """Return where this process computes: its own GPU, or `cpu` where there is none or Accelerate was told so."""
         import torch
 
-        return "cpu" if _on_cpu() or not torch.cuda.is_available() else f"cuda:{self.local_rank}"
+        return "cpu" if told_cpu() or not torch.cuda.is_available() else f"cuda:{self.local_rank}"
 
     def meet(self) -> None:
         """Wait until every process of the run is here."""
@@ -59,7 +59,7 @@ def join() -> Processes:
     from accelerate import PartialState
 
     # Of its own accord it would take processes without a GPU for strangers.
-    state = PartialState(cpu=_on_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
+    state = PartialState(cpu=told_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
     return Processes(state.process_index, state.num_processes, state.local_process_index)
 
 
@@ -72,7 +72,8 @@ def _world() -> int:
     return int(given)
 
 
-def _on_cpu() -> bool:
+def told_cpu() -> bool:
+    """Return whether Accelerate was told to leave GPUs alone."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
 
 

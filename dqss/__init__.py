@@ -9,15 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dqss.engine import Alone, Engine
     from dqss.ptq import PtqReport, PtqResult, apply_strategy, quantize_ptq
     from dqss.qat import QatReport, QatResult, train_qat
     from dqss.schedule import Rates, Schedule
+    from dqss.snapshots import Snapshots
     from dqss.spec import Bits, Protocol, Scheme
     from dqss.strategy import Choice, Strategy
 
 _HOMES = {
+    "Alone": "dqss.engine",
     "Bits": "dqss.spec",
     "Choice": "dqss.strategy",
+    "Engine": "dqss.engine",
     "Protocol": "dqss.spec",
     "PtqReport": "dqss.ptq",
     "PtqResult": "dqss.ptq",
@@ -26,6 +30,7 @@ _HOMES = {
     "Rates": "dqss.schedule",
     "Schedule": "dqss.schedule",
     "Scheme": "dqss.spec",
+    "Snapshots": "dqss.snapshots",
     "Strategy": "dqss.strategy",
     "apply_strategy": "dqss.ptq",
     "quantize_ptq": "dqss.ptq",
@@ -33,8 +38,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Alone",
     "Bits",
     "Choice",
+    "Engine",
     "Protocol",
     "PtqReport",
     "PtqResult",
@@ -43,6 +50,7 @@ __all__ = [
     "Rates",
     "Schedule",
     "Scheme",
+    "Snapshots",
     "Strategy",
     "apply_strategy",
     "quantize_ptq",

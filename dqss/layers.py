@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,13 @@ from torch.func import functional_call
 
 from dqss.functional import Qparams, fake_quantize
 from dqss.graph import Layer
+from dqss.learned.mixture import mixture, sum_of
 from dqss.mixture import ActivationMixture, mix_weights
 
 if TYPE_CHECKING:
     from dqss.learned.base import LearnedQuantizer
+
+    Mix = Callable[[Tensor, Sequence[LearnedQuantizer], Tensor], Tensor]
 
 
 class QuantizedLayer(nn.Module):
@@ -137,6 +140,7 @@ class LearnedLayer(nn.Module):
         self.layer = layer
         self.weight_quantizers = nn.ModuleList(weights)
         self.activation_quantizers = nn.ModuleList(activations)
+        self.passed_over = nn.ModuleList()
         self.mixing = even_odds(len(weights)), even_odds(len(activations))
 
     def mix(self, weight: Tensor, activation: Tensor) -> None:
@@ -144,13 +148,19 @@ class LearnedLayer(nn.Module):
         self.mixing = (weight, activation)
 
     def derive(self, weight: int, activation: int) -> None:
-        """Keep this pair of candidates, and no other."""
+        """Run this pair of candidates alone from now on.
+
+        The others stay in the module until it is settled: what wraps it for training holds their parameters.
+        """
+        self.passed_over.extend(part for i, part in enumerate(self.weight_quantizers) if i != weight)
+        self.passed_over.extend(part for j, part in enumerate(self.activation_quantizers) if j != activation)
         self.weight_quantizers = self.weight_quantizers[weight : weight + 1]
         self.activation_quantizers = self.activation_quantizers[activation : activation + 1]
         self.mixing = even_odds(1), even_odds(1)
 
     def settle(self) -> None:
-        """Bring grids that depend on the weight to the weight as it stands."""
+        """Drop the candidates passed over, and bring grids that depend on the weight to the weight as it stands."""
+        self.passed_over = nn.ModuleList()
         with torch.no_grad():
             for quantizer in self.weight_quantizers:
                 quantizer(self.layer.weight)
@@ -164,8 +174,8 @@ class LearnedLayer(nn.Module):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Run the layer; its arguments are those of the layer (output_size: of transposed convolutions)."""
-        weight = _mixed(self.weight_quantizers, self.layer.weight, self.mixing[0])
-        x = _mixed(self.activation_quantizers, input, self.mixing[1])
+        weight = _quantized(self.weight_quantizers, self.layer.weight, self.mixing[0], sum_of)
+        x = _quantized(self.activation_quantizers, input, self.mixing[1], mixture)
         output: Tensor = functional_call(self.layer, {"weight": weight}, _arguments(x, output_size))
         return output
 
@@ -175,12 +185,9 @@ def even_odds(count: int) -> Tensor:
     return torch.full((count,), 1 / count)
 
 
-def _mixed(quantizers: nn.ModuleList, x: Tensor, mixing: Tensor) -> Tensor:
-    quantized: list[Tensor] = [quantizer(x) for quantizer in quantizers]
-    if len(quantized) == 1:
-        return quantized[0]
-    # Alpha stays on the CPU, where its randomness is the same for every device.
-    return mix_weights(torch.stack(quantized), mixing.to(x))
+def _quantized(quantizers: Iterable[Any], x: Tensor, mixing: Tensor, mix: Mix) -> Tensor:
+    candidates: list[LearnedQuantizer] = list(quantizers)
+    return candidates[0](x) if len(candidates) == 1 else mix(x, candidates, mixing)
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

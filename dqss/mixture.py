@@ -227,7 +227,7 @@ class _Mixture(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(mixing, row.to(tables.stored))
             ctx.blend, ctx.tables, ctx.order = blend, tables, order
-        return _restored(result.to(x.dtype), lying.shape, order)
+        return restored(result.to(x.dtype), lying.shape, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -240,7 +240,7 @@ class _Mixture(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             by_row = tables.slopes @ (mixing.to(tables.slopes) * ctx.blend) + (1 - ctx.blend)
             slopes = by_row.index_select(0, row)
-            to_x = _restored(slopes.mul_(flat).to(gradient.dtype), lying.shape, ctx.order)
+            to_x = restored(slopes.mul_(flat).to(gradient.dtype), lying.shape, ctx.order)
         if ctx.needs_input_grad[1]:
             to_mixing = _weighted_rows(row, tables.values, flat).mul_(ctx.blend).to(mixing.dtype)
         return to_x, to_mixing, None, None
@@ -253,7 +253,7 @@ def _weighted_rows(row: Tensor, values: Tensor, weight: Tensor) -> Tensor:
     return embedding_bag(row, values, bags, mode="sum", per_sample_weights=weight).sum(0)
 
 
-def _restored(flat: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
+def restored(flat: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
     """Return the tensor of which `flat` is `permute(order).flatten()`, of that shape before flattening."""
     back = [order.index(axis) for axis in range(len(order))]
     return flat.view(shape).permute(back)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dqss.calibrate import Calibration, calibrate
+from dqss.engine import Alone, Engine
 from dqss.graph import Prepared, prepare
 from dqss.inputs import Batch, call
 from dqss.learned.base import Learned
@@ -18,6 +18,7 @@ from dqss.ptq import listed, protocol_of
 from dqss.registry import UnknownNameError, did_you_mean
 from dqss.schedule import Rates, Schedule
 from dqss.search.base import Picks, Report, no_report
+from dqss.snapshots import Snapshots, fingerprint_of
 from dqss.spec import Bits, Protocol
 from dqss.strategy import Choice, Strategy
 from dqss.supernet import activation_algorithms, settled, supernet_of, weight_algorithms
@@ -45,7 +46,8 @@ class QatReport:
         candidates: names of the (weight, activation) candidates, in the order of alpha.
         steps: how many were taken.
         seconds: that they took, without preparation and calibration.
-        notes: what could not be done for this model, and what stays in full precision; in whole sentences.
+        notes: what could not be done for this model, what stays in full precision, and whether a snapshot was passed
+            over; in whole sentences.
     """
 
     curves: dict[str, list[float]]
@@ -84,6 +86,8 @@ def train_qat(
     rates: Rates = RATES,
     distillation: float = 0.0,
     report: Report = no_report,
+    engine: Engine | None = None,
+    snapshots: Snapshots | None = None,
 ) -> QatResult:
     """Train a model quantized, by a strategy that is searched meanwhile or by one algorithm pair for all layers.
 
@@ -110,11 +114,18 @@ def train_qat(
         distillation: the share, 0 to 1, of another loss: that between the output and the full-precision model's, by
             which `quantize_ptq` searches.
         report: called with (stage, done, total) as work goes on.
+        engine: runs the steps; None is one process with whole batches. Where it cuts batches into equal parts, the loss
+            is to be a mean over the batch. Every process of an engine calls this function with the same arguments and
+            gets the same result.
+        snapshots: where the training is kept while it lasts. Stopped and called again with the same arguments, it goes
+            on from the last snapshot; the batches before that are drawn again, and dropped. One that is damaged or of
+            another training is passed over, as the report then notes.
 
     Raises:
         UnknownNameError: no such search, protocol or quantizer.
         ValueError: bad bits or distillation, no batches or some that the model does not take, no layer, a protocol with
-            affine weights, several candidates for a uniform strategy, no step for alpha, or values that are not finite.
+            affine weights, several candidates for a uniform strategy, no step for alpha, a batch that the engine cannot
+            cut, or values that are not finite.
     """
     weights, activations = weight_algorithms(weight_quantizers), activation_algorithms(activation_quantizers)
     check(search, weights, activations, schedule, distillation, training_batches)
@@ -122,7 +133,19 @@ def train_qat(
     prepared = prepare(model, symmetric(protocol_of(protocol)), Bits.parse(bits), batches)
     calibration = calibrate(prepared, batches, report)
     return train_prepared(
-        prepared, calibration, training_batches, loss, schedule, seed, weights, activations, rates, distillation, report
+        prepared,
+        calibration,
+        training_batches,
+        loss,
+        schedule,
+        seed,
+        weights,
+        activations,
+        rates,
+        distillation,
+        report,
+        engine,
+        snapshots,
     )
 
 
@@ -138,6 +161,8 @@ def train_prepared(
     rates: Rates,
     distillation: float,
     report: Report,
+    engine: Engine | None = None,
+    snapshots: Snapshots | None = None,
 ) -> QatResult:
     """Train from what calibration saw, which several trainings may share; arguments are as for `train_qat`.
 
@@ -150,8 +175,8 @@ def train_prepared(
     supernet = supernet_of(prepared, calibration, weights, activations)
     towards = output_loss(None, calibration.targets[0])
 
-    def step_loss(inputs: Batch, targets: Tensor) -> Tensor:
-        output = call(supernet.model, inputs)
+    def step_loss(model: nn.Module, inputs: Batch, targets: Tensor) -> Tensor:
+        output = call(model, inputs)
         value = scalar(loss(output, targets))
         if distillation == 0:
             return value
@@ -159,13 +184,22 @@ def train_prepared(
             exact = call(prepared.model, inputs)
         return (1 - distillation) * value + distillation * towards(output, exact)
 
-    begun = perf_counter()
+    engine, candidates = engine or Alone(), (tuple(weights), tuple(activations))
+    facts = {
+        "schedule": schedule,
+        "rates": rates,
+        "seed": seed,
+        "distillation": distillation,
+        "weights": dict(weights),
+        "activations": dict(activations),
+        "specs": prepared.specs,
+        "engine": engine.name,
+    }
+    fingerprint = fingerprint_of(facts, prepared.model.state_dict()) if snapshots is not None else ""
     examples, generator = first(schedule.steps, training_batches), Generator().manual_seed(seed)
-    trained = train(supernet, examples, step_loss, schedule, rates, generator, report)
-    seconds = perf_counter() - begun
-    candidates = (tuple(weights), tuple(activations))
+    trained = train(supernet, examples, step_loss, schedule, rates, generator, report, engine, snapshots, fingerprint)
     strategy = strategy_of(prepared, candidates, trained.picks)
-    return QatResult(settled(supernet), strategy, report_of(prepared, candidates, trained, seconds))
+    return QatResult(settled(supernet), strategy, report_of(prepared, candidates, trained))
 
 
 def check(
@@ -226,9 +260,7 @@ def strategy_of(prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str
     return Strategy(choices, prepared.bits, prepared.protocol)
 
 
-def report_of(
-    prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str, ...]], trained: Trained, seconds: float
-) -> QatReport:
+def report_of(prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str, ...]], trained: Trained) -> QatReport:
     """Return the report."""
     alpha = {
         name: (weight.tolist(), activation.tolist())
@@ -239,6 +271,6 @@ def report_of(
         alpha=None if max(map(len, candidates)) == 1 else alpha,
         candidates=candidates,
         steps=len(trained.losses),
-        seconds=seconds,
-        notes=prepared.notes,
+        seconds=trained.seconds,
+        notes=prepared.notes + trained.notes,
     )

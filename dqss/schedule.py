@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from dqss.registry import UnknownNameError, did_you_mean
 from dqss.search.relax import RELAXATIONS
 
+THEN = ("go-on", "restart")
+"""What the derived strategy may begin from."""
+
 
 @dataclass(frozen=True)
 class Schedule:
     """Three phases against under-fitting, of weights that would have to suit every candidate until the end.
 
     Warm-up: all candidates are mixed evenly, while weights and quantizers get used to few bits. Search: alpha moves
-    with them, under a temperature that falls geometrically. Then the argmax of alpha is derived, and what was trained
-    is trained on with it alone. A uniform strategy takes the same steps, all of them with its one pair.
+    with them, under a temperature that falls geometrically. Then the argmax of alpha is derived, and training goes on
+    with it alone. A uniform strategy takes the same steps, all of them with its one pair.
 
     Args:
         steps: of all three phases together; one batch each.
@@ -26,6 +29,9 @@ class Schedule:
         warm: the temperature until the first step of the search.
         cold: the temperature of its last step. Where candidates are still mixed then, the derived strategy begins far
             behind the mixture.
+        then: what the derived strategy begins from. `go-on`: from the searched weights. `restart`: weights, quantizers
+            and optimizer go back to where training began, and the learning rates fall anew over the steps that are
+            left. A uniform strategy has nothing to restart for and goes on.
     """
 
     steps: int
@@ -34,6 +40,7 @@ class Schedule:
     relaxation: str = "softmax"
     warm: float = 1.0
     cold: float = 0.03
+    then: str = "go-on"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -51,6 +58,13 @@ class Schedule:
             )
         if not self.warm >= self.cold > 0:
             raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
+        if self.then not in THEN:
+            raise UnknownNameError(f"then: '{self.then}' is not allowed. {did_you_mean(self.then, THEN)}")
+        if self.then == "restart" and self.end == self.steps:
+            raise ValueError(
+                f"then: 'restart' is not allowed where warm_up ({self.warm_up}) and search ({self.search}) take all of "
+                f"{self.steps} steps. Leave some, or write 'go-on'."
+            )
 
     @property
     def begin(self) -> int:
@@ -80,12 +94,16 @@ class Schedule:
     def decay(self, step: int) -> float:
         """Return what the learning rates of network and quantizers are multiplied by: half a cosine, from 1 to 0.
 
-        Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), without restarts.
+        Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), without restarts; with
+        one where the derived strategy restarts.
 
         >>> [round(Schedule(steps=4).decay(step), 3) for step in range(4)]
         [1.0, 0.854, 0.5, 0.146]
+        >>> [round(Schedule(steps=4, warm_up=0, search=0.5, then="restart").decay(step), 3) for step in range(4)]
+        [1.0, 0.854, 1.0, 0.5]
         """
-        return (1 + math.cos(math.pi * step / self.steps)) / 2
+        begun = self.end if self.then == "restart" and step >= self.end else 0
+        return (1 + math.cos(math.pi * (step - begun) / (self.steps - begun))) / 2
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
+from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from dqss.engine import Engine, Example
 from dqss.inputs import Batch
 from dqss.layers import LearnedLayer
 from dqss.schedule import Rates, Schedule
 from dqss.search.base import Picks, Report
 from dqss.search.dqss import Alpha, discretize, mean_entropy, softmax_at
 from dqss.search.relax import RELAXATIONS
+from dqss.snapshots import Snapshots
 from dqss.supernet import Supernet
 
-Example = tuple[Batch, Tensor]
-"""A batch of model inputs, and the targets that the loss compares the outputs with."""
+StepLoss = Callable[[nn.Module, Batch, Tensor], Tensor]
+"""From the model, inputs and targets to a scalar."""
 
 TrainingBatches = Callable[[int], Iterable[Example]]
 """From the epoch, 0 first, to its batches."""
@@ -31,25 +36,79 @@ class Trained:
 
     Args:
         picks: the pair of candidates that each layer was left with.
-        alpha: the mixing weights by which they were derived.
+        alpha: the mixing weights by which they were derived, on the CPU.
         losses: one per step.
         entropies: of alpha in nats, the mean over layers and kinds, one per step; 0 once the strategy is derived.
+        seconds: that the steps took, also those before a snapshot that training went on from.
+        notes: on snapshots, in whole sentences.
     """
 
     picks: Picks
     alpha: Alpha
     losses: list[float]
     entropies: list[float]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Progress:
+    """Where a training stands, beside the state of its engine.
+
+    Args:
+        losses: of the steps that are done.
+        entropies: likewise.
+        logits: alpha as the strategy was derived; None before.
+        seconds: that the steps took.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    logits: Alpha | None = None
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """How many are done."""
+        return len(self.losses)
+
+
+class Trainee(nn.Module):
+    """All that is trained, in one module: the network with its quantizers, and alpha.
+
+    Args:
+        supernet: its model's parameters are shared, not copied.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        super().__init__()
+        self.model = supernet.model
+        layers = list(supernet.layers.values())
+        like = layers[0].layer.weight
+        self.alpha_weight = nn.Parameter(like.new_zeros(len(layers), len(layers[0].weight_quantizers)))
+        self.alpha_activation = nn.Parameter(like.new_zeros(len(layers), len(layers[0].activation_quantizers)))
+
+    @property
+    def alpha(self) -> Alpha:
+        """The logits."""
+        return Alpha(self.alpha_weight, self.alpha_activation)
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Run the network; its arguments are those of the model."""
+        return self.model(*inputs, **named)
 
 
 def train(
     supernet: Supernet,
     examples: Iterable[Example],
-    step_loss: Callable[[Batch, Tensor], Tensor],
+    step_loss: StepLoss,
     schedule: Schedule,
     rates: Rates,
     generator: Generator,
     report: Report,
+    engine: Engine,
+    snapshots: Snapshots | None = None,
+    fingerprint: str = "",
 ) -> Trained:
     """Warm up, search, derive, and train on.
 
@@ -58,51 +117,120 @@ def train(
     Args:
         supernet: trained in place.
         examples: one per step of the schedule.
-        step_loss: from inputs and targets to the scalar loss of what the supernet runs.
+        step_loss: from the model, inputs and targets to the scalar loss; it calls the model once.
         generator: gives all randomness.
+        engine: runs the steps.
+        snapshots: where training is kept while it lasts, and goes on from.
+        fingerprint: of what is trained, by what and on what: a snapshot with another is not used.
 
     Raises:
         ValueError: a loss that is not finite.
     """
-    layers = list(supernet.layers.values())
-    alpha = Alpha(
-        torch.zeros(len(layers), len(layers[0].weight_quantizers), requires_grad=True),
-        torch.zeros(len(layers), len(layers[0].activation_quantizers), requires_grad=True),
-    )
-    optimizer, alpha_optimizer = optimizer_of(supernet, rates), torch.optim.Adam(alpha, lr=rates.alpha)
-    highest = [group["lr"] for group in optimizer.param_groups]
+    layers, trainee = list(supernet.layers.values()), Trainee(supernet)
+    if trainee.alpha_weight.shape[1] == trainee.alpha_activation.shape[1] == 1:
+        schedule = replace(schedule, then="go-on")
     for layer in layers:
         layer.train()
-    losses: list[float] = []
-    entropies: list[float] = []
-    for step, (inputs, targets) in enumerate(examples):
-        if step == schedule.end:
-            derive(layers, discretize(alpha))
-        for group, rate in zip(optimizer.param_groups, highest, strict=True):
-            group["lr"] = rate * schedule.decay(step)
-        # The caller may have switched gradients off.
-        with torch.enable_grad():
+    optimizer = optimizer_of(supernet, rates)
+    highest = [group["lr"] for group in optimizer.param_groups]
+    optimizer.add_param_group({"params": list(trainee.alpha), "lr": rates.alpha})
+    with running(engine, trainee, optimizer) as model:
+        origin = engine.state() if schedule.then == "restart" else None
+        progress, notes = resumed(layers, engine, generator, snapshots, fingerprint)
+        spent, begun = progress.seconds, perf_counter()
+
+        def part_loss(inputs: Batch, targets: Tensor) -> Tensor:
             if schedule.begin <= step < schedule.end:
-                mix(layers, relaxed(alpha, schedule, step, generator))
-            loss = step_loss(inputs, targets)
-            optimizer.zero_grad()
-            alpha_optimizer.zero_grad()
-            loss.backward()
-        losses.append(loss.item())
-        if not loss.isfinite():
-            raise ValueError(
-                f"loss: {losses[-1]} in step {step + 1} of {schedule.steps}. Lower the rates of network and "
-                "quantizers, or look for what is not finite in the training batches."
-            )
-        optimizer.step()
-        alpha_optimizer.step()
-        mixing = softmax_at(alpha, schedule.temperature(step))
-        entropies.append(mean_entropy(mixing) if step < schedule.end else 0.0)
-        report("training", step + 1, schedule.steps)
-    picks = discretize(alpha)
-    if schedule.end == schedule.steps:
-        derive(layers, picks)
-    return Trained(picks, softmax_at(alpha, schedule.cold), losses, entropies)
+                # Every part of a batch, in every process, runs the same draw.
+                generator.set_state(drawing)
+                mix(layers, relaxed(trainee.alpha, schedule, step, generator))
+            return step_loss(model, inputs, targets)
+
+        # Batches that were used are drawn and dropped: what draws them may hold randomness of its own.
+        for step, example in enumerate(islice(examples, progress.steps, None), start=progress.steps):
+            if step == schedule.end:
+                progress.logits = logits_of(trainee)
+                if origin is not None:
+                    engine.load(origin)
+                derive(layers, discretize(progress.logits))
+            for group, rate in zip(optimizer.param_groups, highest, strict=False):
+                group["lr"] = rate * schedule.decay(step)
+            drawing = generator.get_state()
+            # The caller may have switched gradients off.
+            with torch.enable_grad():
+                loss = engine.backward(example, part_loss)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"loss: {loss} in step {step + 1} of {schedule.steps}. Lower the rates of network and "
+                    "quantizers, or look for what is not finite in the training batches."
+                )
+            engine.step()
+            progress.losses.append(loss)
+            mixing = softmax_at(trainee.alpha, schedule.temperature(step))
+            progress.entropies.append(mean_entropy(mixing) if step < schedule.end else 0.0)
+            progress.seconds = spent + perf_counter() - begun
+            if snapshots is not None and progress.steps % snapshots.every == 0:
+                keep(progress, engine, generator, snapshots, fingerprint)
+            report("training", step + 1, schedule.steps)
+        if progress.logits is None:
+            progress.logits = logits_of(trainee)
+            derive(layers, discretize(progress.logits))
+    if snapshots is not None and engine.writes:
+        snapshots.delete(engine.shard)
+    return Trained(
+        discretize(progress.logits),
+        softmax_at(progress.logits, schedule.cold),
+        progress.losses,
+        progress.entropies,
+        progress.seconds,
+        notes,
+    )
+
+
+@contextmanager
+def running(engine: Engine, module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[nn.Module]:
+    """Give the module as it is to be called; an engine ends whatever happens, so that another training may begin."""
+    try:
+        yield engine.begin(module, optimizer)
+    finally:
+        engine.end()
+
+
+def keep(progress: Progress, engine: Engine, generator: Generator, snapshots: Snapshots, fingerprint: str) -> None:
+    """Write where training stands, once all processes have got there."""
+    if engine.writes:
+        logits = None if progress.logits is None else list(progress.logits)
+        state = {"progress": {**vars(progress), "logits": logits}, "generator": generator.get_state()}
+        snapshots.prepare({**state, "engine": engine.state()}, fingerprint, engine.shard)
+    # Parts of different steps would be of no use: they take their places together.
+    engine.agree(progress.steps)
+    if engine.writes:
+        snapshots.publish(engine.shard)
+
+
+def resumed(
+    layers: list[LearnedLayer], engine: Engine, generator: Generator, snapshots: Snapshots | None, fingerprint: str
+) -> tuple[Progress, tuple[str, ...]]:
+    """Go back to the last snapshot, and return where it stands and notes on it; without one, where training begins."""
+    if snapshots is None:
+        return Progress(), ()
+    state, note = snapshots.load(fingerprint, engine.shard)
+    if not engine.agree(0 if state is None else len(state["progress"]["losses"])):
+        state, note = None, "Not all processes had the same snapshot: training began anew."
+    if state is None:
+        return Progress(), () if note is None else (note,)
+    progress = Progress(**state["progress"])
+    if progress.logits is not None:
+        progress.logits = Alpha(*progress.logits)
+        derive(layers, discretize(progress.logits))
+    generator.set_state(state["generator"])
+    engine.load(state["engine"])
+    return progress, ()
+
+
+def logits_of(trainee: Trainee) -> Alpha:
+    """Return a copy of alpha as it stands, on the CPU."""
+    return Alpha(*(logits.detach().cpu().clone() for logits in trainee.alpha))
 
 
 def optimizer_of(supernet: Supernet, rates: Rates) -> torch.optim.Optimizer:
@@ -135,7 +263,8 @@ def optimizer_of(supernet: Supernet, rates: Rates) -> torch.optim.Optimizer:
 def relaxed(alpha: Alpha, schedule: Schedule, step: int, generator: Generator) -> Alpha:
     """Return the mixing weights of a step, through which its gradient reaches alpha."""
     relax, temperature = RELAXATIONS[schedule.relaxation], schedule.temperature(step)
-    return Alpha(relax(alpha.weight, temperature, generator), relax(alpha.activation, temperature, generator))
+    # Randomness is drawn on the CPU, where it is the same for every device.
+    return Alpha(*(relax(logits.cpu(), temperature, generator) for logits in alpha))
 
 
 def mix(layers: Iterable[LearnedLayer], mixing: Alpha) -> None:

@@ -1,10 +1,9 @@
 """APoT: levels that are sums of powers of two, denser near 0, within a learned clip.
 
 Li et al., "Additive Powers-of-Two Quantization: An Efficient Non-uniform Discretization for Neural Networks" (ICLR
-2020), section 2.1: with base bit-width 2, a magnitude of 2 n bits is a sum of n terms, each 0 or one of three powers of
-two; an odd bit is one more term of one power. Section 2.2: the clip alpha is learned by a reparametrised clipping
-function, so that its gradient is that of rounding where a value lies within, and 1 or -1 beyond. Section 2.3: weights
-are normalised.
+2020): with base bit-width 2, a magnitude of 2 n bits is a sum of n terms, each 0 or one of three powers of two; an odd
+bit is one more term of one power. The clip alpha is learned by the reparameterized clipping function, so that its
+gradient is that of rounding where a value lies within, and 1 or -1 beyond. Weights are normalised.
 
 One bit of a signed tensor, as all weights are, is its sign. The levels are not evenly spaced, so no integers can be
 deployed and `qparams` is refused. Normalisation divides by the standard deviation and, since batch normalisation
@@ -43,7 +42,7 @@ class PowersOfTwo(LearnedQuantizer):
         self.alpha = nn.Parameter(alpha.detach().clone())
         self.register_buffer("levels", levels_of(spec.bits, signed))
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return self.within(x, self.expanded(positive(self.alpha), x))
 
     def within(self, x: Tensor, clip: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ class PowersOfTwo(LearnedQuantizer):
 class NormalisedPowersOfTwo(PowersOfTwo):
     """Likewise for weights, with the clip in units of their standard deviation, which takes no gradient."""
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if x.numel() == 0:
             return x
         deviation = zeros_as_ones(self.by_channel(x.detach()).std(1, correction=0))

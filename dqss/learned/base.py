@@ -27,17 +27,27 @@ class LearnedQuantizer(nn.Module, ABC):
         super().__init__()
         self.spec = spec
 
+    def __call__(self, x: Tensor) -> Tensor:
+        quantized: Tensor = super().__call__(x)
+        return quantized
+
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` quantized, in float, of its shape and type; halves are worked on in float32, as elsewhere."""
+        features = values_per_sample(x)
         if x.dtype in (torch.float16, torch.bfloat16):
-            return self.quantized(x.float()).to(x.dtype)
-        return self.quantized(x)
+            return self.quantized(x.float(), features).to(x.dtype)
+        return self.quantized(x, features)
 
     @abstractmethod
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         """Return `x` quantized, in float.
 
-        Gradients flow to x and to the module's parameters as the algorithm's paper defines them.
+        Gradients flow to x and to the module's parameters as the algorithm's paper defines them. On a per-tensor grid
+        all of it is elementwise, but for extremes that are observed.
+
+        Args:
+            x: any shape.
+            features: how many values one sample of the layer's input has, whatever the shape in which x brings them.
         """
 
     def transformed(self, x: Tensor) -> Tensor:

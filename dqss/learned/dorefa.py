@@ -1,9 +1,9 @@
 """DoReFa: weights squashed by tanh to [-1, 1], activations clipped to [0, 1], both rounded straight-through.
 
 Zhou et al., "DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth Gradients" (arXiv
-1606.06160): rounding by equations 5 and 6, weights by equation 9, activations by equation 11. Gradients of the
-network's gradients (section 2.5) are not quantized. Departures, for networks that are trained already and whose
-batch normalisation is folded:
+1606.06160): rounding by section 2.2, weights by equation 9 (section 2.3), activations by section 2.4. The network's
+gradients (section 2.5) are not quantized. Departures, for networks that are trained already and whose batch
+normalisation is folded:
 
 - Equation 9 spreads 2^k levels evenly over [-1, 1], none of them 0. The protocol's grid holds 0: the step is the
   paper's, 2 / (2^k - 1), the levels lie half a step lower, and what lies above the highest is cut off to it with its
@@ -78,7 +78,7 @@ class Squashed(LearnedQuantizer):
     def transformed(self, x: Tensor) -> Tensor:
         return self.squashed(x) * self.expanded(positive(self.gain), x)
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         spec = self.spec
         count = x.numel() // len(self.unit)
         gain = with_scaled_gradient(positive(self.gain), gradient_scale(count, spec.quant_max))

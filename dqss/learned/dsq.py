@@ -2,10 +2,11 @@
 
 Gong et al., "Differentiable Soft Quantization: Bridging Full-Precision and Low-Bit Neural Networks" (ICCV 2019),
 section 3.2: between two levels, delta apart and with m in their middle, the soft function is
-phi(x) = tanh(k (x - m)) / (1 - alpha), and 1 - alpha = tanh(k delta / 2) makes the pieces join. Hence
-k = log(2 / alpha - 1) / delta. Values are rounded hard; the gradients to x, the ends of the range and alpha are those
-of the soft function. Section 3.3: alpha, the gap between hard and soft, is learned with the ends; above 0.5 the curve
-is nearly a line, so it is kept below. On a symmetric grid the two ends are tied, and the step is learned.
+phi(x) = tanh(k (x - m)) / tanh(k delta / 2), whose pieces join. Section 3.3: alpha = 1 - tanh(k delta / 2), the gap
+between hard and soft, is learned, and k = log(2 / alpha - 1) / delta. The paper bounds alpha's norm; here alpha is
+kept below 0.5, above which the curve is nearly a line. Section 3.4: the ends of the range are learned too. Values are
+rounded hard; the gradients to x, the ends and alpha are those of the soft function. On a symmetric grid the two ends
+are tied, and the step is learned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from dqss.learned.base import (
     Learned,
     LearnedQuantizer,
     gradient_scale,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -43,7 +43,7 @@ class SoftlyRounded(LearnedQuantizer):
     Args:
         span: the ends of the range.
         alpha: to begin with.
-        count: how many values share the range; None: those of one sample of x.
+        count: how many values share the range; None: the features of a sample.
     """
 
     def __init__(self, span: Span, alpha: float, count: int | None, spec: QuantSpec) -> None:
@@ -52,9 +52,9 @@ class SoftlyRounded(LearnedQuantizer):
         self.span = span
         self.alpha = nn.Parameter(torch.tensor(alpha))
 
-    def surrogate(self, x: Tensor) -> Tensor:
+    def surrogate(self, x: Tensor, features: int) -> Tensor:
         """Return `x` rounded softly, the function whose gradient training follows."""
-        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        factor = gradient_scale(features if self.count is None else self.count, self.spec.quant_max)
         low, step = (self.expanded(part, x) for part in self.span(factor))
         alpha = with_gradient_of(self.alpha, self.alpha.detach().clamp(LEAST_ALPHA, LARGEST_ALPHA))
         alpha = with_scaled_gradient(alpha, factor).to(x.dtype)
@@ -64,8 +64,8 @@ class SoftlyRounded(LearnedQuantizer):
         soft = torch.tanh((2 / alpha - 1).log() * (steps - below - 0.5)) / (1 - alpha)
         return low + step * (below + (soft + 1) / 2)
 
-    def quantized(self, x: Tensor) -> Tensor:
-        return with_gradient_of(self.surrogate(x), fake_quantize(x.detach(), self.qparams()))
+    def quantized(self, x: Tensor, features: int) -> Tensor:
+        return with_gradient_of(self.surrogate(x, features), fake_quantize(x.detach(), self.qparams()))
 
     def qparams(self) -> Qparams:
         return self.span.qparams()

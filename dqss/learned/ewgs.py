@@ -1,13 +1,13 @@
 """EWGS: each value's gradient grows or shrinks with how far rounding took it, and to which side.
 
-Lee et al., "Network Quantization with Element-wise Gradient Scaling" (CVPR 2021), section 3.1: x is brought from [l, u]
-to x_n in [0, 1], clipped, and rounded to x_q; l and u are learned. Section 3.2: the gradient to x_n is
+Lee et al., "Network Quantization with Element-wise Gradient Scaling" (CVPR 2021): x is brought from [l, u] to x_n in
+[0, 1], clipped (equation 1), and rounded to x_q; l and u are learned. The gradient to x_n is
 g (1 + delta sign(g) (x_n - x_q)), g that to x_q. delta = 0 is the straight-through estimator.
 
-The paper sets delta from the trace of the Hessian, again and again in training (section 3.3); here it is a constant of
-this project's own choice, which whoever trains may overwrite. The paper learns a scale of each layer's output; here
-values return to [l, u], so that the grid is the protocol's. On a symmetric grid the two ends are tied, and the step is
-learned.
+The paper sets delta from the trace of the Hessian, again and again in training, and compares with constants (0.001 in
+the authors' code); here it is a constant of this project's own choice, which whoever trains may overwrite. The
+authors learn a scale of each layer's output; here values return to [l, u], so that the grid is the protocol's. On a
+symmetric grid the two ends are tied, and the step is learned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dqss.functional import Qparams
-from dqss.learned.base import Learned, LearnedQuantizer, codes_of, gradient_scale, values_per_sample
+from dqss.learned.base import Learned, LearnedQuantizer, codes_of, gradient_scale
 from dqss.learned.span import Span, starting_span
 from dqss.quantizers.base import Quantizer
 from dqss.quantizers.mse import Mse
@@ -35,7 +35,7 @@ class ScaledByElement(LearnedQuantizer):
     Args:
         span: the ends of the range.
         delta: the scaling, for distances in units of the range.
-        count: how many values share the range; None: those of one sample of x.
+        count: how many values share the range; None: the features of a sample.
     """
 
     def __init__(self, span: Span, delta: float, count: int | None, spec: QuantSpec) -> None:
@@ -44,9 +44,9 @@ class ScaledByElement(LearnedQuantizer):
         self.span = span
         self.delta = delta
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         grid = self.qparams()
-        factor = gradient_scale(values_per_sample(x) if self.count is None else self.count, self.spec.quant_max)
+        factor = gradient_scale(features if self.count is None else self.count, self.spec.quant_max)
         low, step = (self.expanded(part, x) for part in self.span(factor))
         most = (1 << self.spec.bits) - 1
         steps = ((x - low) / step).clamp(0, most)

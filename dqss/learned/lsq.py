@@ -1,8 +1,9 @@
 """LSQ: the step size is a parameter, with a gradient that knows how far a value is from the next transition.
 
-Esser et al., "Learned Step Size Quantization" (ICLR 2020), section 2: values by equations 1 and 2, the gradient to the
-step by equation 3 and that to the data by equation 5, the gradient's scale by section 2.2. The paper begins with a step
-of 2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration knows and which suits 8 bits too.
+Esser et al., "Learned Step Size Quantization" (ICLR 2020), section 2: the gradient to the step by equation 3 (section
+2.1), its scale by section 2.2, that to the data straight-through within the grid and 0 beyond. A value right on the
+lowest or highest level counts as within, where the paper has it clipped. The paper begins with a step of
+2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration knows and which suits 8 bits too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from dqss.learned.base import (
     codes_of,
     gradient_scale,
     positive,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -39,7 +39,7 @@ class LearnedStep(LearnedQuantizer):
     Args:
         step: (C,), to begin with.
         zero_point: 0, or where an unsigned grid shall hold signed values, its middle.
-        count: how many values share the step, N of section 2.2; None: those of one sample of x.
+        count: how many values share the step, N of section 2.2; None: the features of a sample.
     """
 
     def __init__(self, step: Tensor, zero_point: int, count: int | None, spec: QuantSpec) -> None:
@@ -48,9 +48,9 @@ class LearnedStep(LearnedQuantizer):
         self.zero_point = zero_point
         self.count = count
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         low, high = self.spec.quant_min - self.zero_point, self.spec.quant_max - self.zero_point
-        count = values_per_sample(x) if self.count is None else self.count
+        count = features if self.count is None else self.count
         step = with_scaled_gradient(positive(self.step), gradient_scale(count, high))
         step = self.expanded(step, x)
         return with_gradient_of((x / step).clamp(low, high), codes_of(x, self.qparams())) * step

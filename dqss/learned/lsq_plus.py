@@ -1,11 +1,11 @@
 """LSQ+: LSQ with a learned offset for activations, and a start that fits the data.
 
-Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization" (CVPRW 2020),
-section 3.1: values and the gradients to the scale s and to the offset beta, which is 1 where a value is clipped and 0
-elsewhere; weights have no offset, which would cost a multiplication more. Section 3.2: weights begin with
-s = max(|mean - 3 sd|, |mean + 3 sd|) / 2^(bits - 1), activations where the squared error is least. Both parameters take
-LSQ's gradient scale. So that the protocol's grid holds 0, beta is rounded to whole steps, its gradient
-straight-through; on a symmetric grid there is none.
+Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization" (CVPRW 2020):
+values and gradients as in LSQ, of x - beta; the gradient to the offset beta is 1 where a value is clipped and 0
+elsewhere; weights have no offset, which would cost a multiplication more. Activations begin where the squared error is
+least; weights with a grid that reaches three standard deviations from the mean,
+s = max(|mean - 3 sd|, |mean + 3 sd|) / 2^(bits - 1). Both parameters take LSQ's gradient scale. So that the protocol's
+grid holds 0, beta is rounded to whole steps, its gradient straight-through; on a symmetric grid there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dqss.learned.base import (
     codes_of,
     gradient_scale,
     positive,
-    values_per_sample,
     with_gradient_of,
     with_scaled_gradient,
 )
@@ -51,8 +50,8 @@ class LearnedStepAndOffset(LearnedQuantizer):
         self.step = nn.Parameter(step.detach().clone())
         self.offset = nn.Parameter(offset.detach().clone())
 
-    def quantized(self, x: Tensor) -> Tensor:
-        factor = gradient_scale(values_per_sample(x), self.spec.quant_max)
+    def quantized(self, x: Tensor, features: int) -> Tensor:
+        factor = gradient_scale(features, self.spec.quant_max)
         step = with_scaled_gradient(positive(self.step), factor).to(x.dtype)
         grid = self.qparams()
         zero_point = grid.zero_point.to(x.dtype)

@@ -1,9 +1,9 @@
 """PACT: the clip of the activations is a parameter.
 
-Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks" (arXiv 1805.06085), section 3:
+Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks" (arXiv 1805.06085), section 4:
 y = clip(x, 0, alpha) by equation 1, spread over 2^k - 1 steps by equation 2; alpha's gradient is 1 where x is clipped
-and 0 elsewhere. The paper lets an L2 penalty pull alpha down: give its parameter group a weight decay. It
-quantizes weights as DoReFa does.
+at alpha and 0 elsewhere, by equation 3. The paper lets an L2 penalty pull alpha down, as strong as that of the weights
+(section 4.2): give its parameter group a weight decay. It quantizes weights as DoReFa does (section 5.2).
 
 The paper clips what a ReLU would. Inputs that calibration saw below 0 are clipped to [-alpha, alpha] instead, on a grid
 with as many levels below 0 as above; a value clipped at -alpha then gives alpha a gradient of -1.
@@ -47,7 +47,7 @@ class Clipped(LearnedQuantizer):
         below = torch.where(x <= -alpha, -alpha, x) if self.signed else x.clamp(min=0)
         return torch.where(x >= alpha, alpha, below)
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return with_gradient_of(self.surrogate(x), fake_quantize(x.detach(), self.qparams()))
 
     def qparams(self) -> Qparams:

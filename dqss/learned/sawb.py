@@ -3,7 +3,8 @@
 Choi et al., "Bridging the Accuracy Gap for 2-bit Quantized Neural Networks (QNN)" (arXiv 1807.06964), the section on
 statistics-aware weight binning: alpha = c1 sqrt(E[w^2]) + c2 E[|w|], with c1 and c2 a line fitted through the optimal
 alpha of six distributions (Gauss, uniform, Laplace, logistic, triangle, von Mises). The paper pairs it with PACT.
-Rounding is straight-through, for clipped weights too, so that none is stuck; alpha, a statistic, takes no gradient.
+Rounding is straight-through, for clipped weights too, so that none is stuck: IBM's FMS Model Optimizer calls that
+SAWB+, and its SAWB gives clipped weights no gradient. Alpha, a statistic, takes no gradient.
 
 The paper's levels lie evenly in [-alpha, alpha], 0 not among them. COEFFICIENTS are the same fit on the protocol's
 grid, which holds 0 and has the same step, 2 alpha / (2^k - 1); `tests/dqss/learned/test_sawb.py` fits both.
@@ -51,7 +52,7 @@ class StatisticalClip(LearnedQuantizer):
         super().__init__(spec)
         self.register_buffer("alpha", statistical_clip(self.by_channel(weight), spec.bits))
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if x.numel() > 0:
             self.alpha.copy_(statistical_clip(self.by_channel(x), self.spec.bits))
         return with_gradient_of(x, fake_quantize(x.detach(), self.qparams()))

@@ -4,6 +4,7 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 2018), section 3.1: weights span their extremes, activations an exponential moving average of the batches' extremes.
 Gradients are straight-through; the range is observed, not learned, so there are no parameters. The paper lets
 activations run in full precision at first, until their ranges have settled; here they begin with what calibration saw.
+The paper's weights have a zero point and never take the lowest code; here their grid is the protocol's symmetric one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ExtremesOfWeight(LearnedQuantizer):
         self.register_buffer("low", low.clone())
         self.register_buffer("high", high.clone())
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         low, high = extremes(self.by_channel(x))
         self.low.copy_(low)
         self.high.copy_(high)
@@ -69,7 +70,7 @@ class AveragedExtremes(LearnedQuantizer):
         self.register_buffer("high", high.clone())
         self.averaging = averaging
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         if self.training and x.numel() > 0:
             low, high = extremes(self.by_channel(x))
             self.low.lerp_(low, self.averaging)

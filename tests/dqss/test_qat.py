@@ -1,6 +1,6 @@
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import pytest
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from dqss.calibrate import TensorSummary
+from dqss.calibrate import TensorSummary, calibrate
 from dqss.functional import fake_quantize
 from dqss.graph import prepare
 from dqss.layers import LearnedLayer
@@ -18,9 +18,10 @@ from dqss.learned.base import Learned, LearnedQuantizer, with_gradient_of
 from dqss.qat import ALGORITHMS, train_qat
 from dqss.registry import Entry, UnknownNameError
 from dqss.schedule import Rates, Schedule
+from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 from dqss.strategy import Strategy
-from dqss.supernet import Supernet
+from dqss.supernet import Supernet, activation_algorithms, supernet_of, weight_algorithms
 from dqss.training import first, optimizer_of
 
 KINDS = {
@@ -98,9 +99,15 @@ def test_a_layer_begins_with_even_odds_and_once_derived_runs_its_pair_alone(kind
     assert torch.allclose(begun, made(x))
     weight, activation = made.weight_quantizers[2], made.activation_quantizers[1]
     expected = functional_call(made.layer, {"weight": weight(made.layer.weight)}, (activation(x),))
+    parameters = set(made.parameters())
     made.derive(2, 1)
     assert made(x).equal(expected)
     assert list(made.quantizers()) == [weight, activation]
+    # What wraps the layer for training holds the others' parameters too.
+    assert set(made.parameters()) == parameters
+    made.settle()
+    assert made(x).equal(expected)
+    assert set(made.parameters()) == {*made.layer.parameters(), *weight.parameters(), *activation.parameters()}
 
 
 def test_a_transposed_layer_takes_an_output_size():
@@ -214,7 +221,7 @@ class Coarse(LearnedQuantizer):
         super().__init__(spec)
         self.reach = summary.reach
 
-    def quantized(self, x: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, features: int) -> Tensor:
         return with_gradient_of(x, (x.detach() / self.reach).round().clamp(-1, 1) * self.reach)
 
 
@@ -410,9 +417,13 @@ def test_a_model_that_cannot_be_traced_is_trained_too(batches):
             return self.conv(x).mean((2, 3)) if x.sum() > -1e9 else x
 
     examples = [(batch, torch.ones(len(batch), 3)) for batch in batches]
-    result = train_qat(Branching(), lambda epoch: examples, F.mse_loss, batches, Schedule(steps=30), **FEW)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = Branching()
+    result = train_qat(network, lambda epoch: examples, F.mse_loss, batches, Schedule(steps=30), **FEW)
     assert "cannot trace Branching" in result.report.notes[0]
-    assert result.report.curves["loss"][-1] < result.report.curves["loss"][0]
+    epochs = torch.tensor(result.report.curves["loss"]).view(10, 3).mean(1)
+    assert epochs[-1] < epochs[0]
 
 
 AFFINE = Protocol(weight=Scheme(symmetric=False, granularity="per-tensor"))
@@ -452,6 +463,56 @@ def test_what_cannot_be_is_named_with_what_is_allowed(tiny, batches, training, o
 def test_a_wrong_name_is_an_unknown_name(tiny, batches, training):
     with pytest.raises(UnknownNameError):
         train_qat(tiny, training, F.mse_loss, batches, SHORT, search="dqs")
+
+
+def test_a_restart_trains_the_derived_strategy_from_the_beginning(tiny, batches):
+    """All that is left of the search is the strategy: the rest is a uniform training of as many steps."""
+    generator = torch.Generator().manual_seed(2)
+    examples = [(torch.randn(8, 2, 5, 5, generator=generator), torch.ones(8, 3)) for _ in range(12)]
+    # Candidates that take the same pair in every layer, so that a uniform run has the strategy.
+    names = {"weight_quantizers": ["lsq"], "activation_quantizers": ["lsq", "pact"], "seed": 3}
+    schedule = Schedule(steps=12, search=0.4, then="restart")
+    assert schedule.end == 6
+    result = train_qat(tiny, lambda epoch: examples, F.mse_loss, batches, schedule, bits="W2A2", **names)
+    picked = {choice.activation for choice in result.strategy.layers.values()}
+    gone_on = train_qat(
+        tiny, lambda epoch: examples, F.mse_loss, batches, replace(schedule, then="go-on"), bits="W2A2", **names
+    )
+    assert result.report.curves["loss"][:6] == gone_on.report.curves["loss"][:6]
+    assert result.report.alpha == gone_on.report.alpha
+    assert result.report.curves["loss"][6] != gone_on.report.curves["loss"][6]
+    # Which pair each layer takes is the search's matter; the network of layers of one pair each is made by hand.
+    prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits.parse("W2A2"), batches)
+    supernet = supernet_of(
+        prepared,
+        calibrate(prepared, batches, no_report),
+        weight_algorithms(["lsq"]),
+        activation_algorithms(["lsq", "pact"]),
+    )
+    for name, layer in supernet.layers.items():
+        layer.derive(0, ["lsq", "pact"].index(result.strategy.layers[name].activation))
+    assert picked <= {"lsq", "pact"}
+    optimizer, losses = optimizer_of(supernet, Rates()), []
+    highest = [group["lr"] for group in optimizer.param_groups]
+    for layer in supernet.layers.values():
+        layer.train()
+    for step, (inputs, targets) in enumerate(examples[6:]):
+        for group, rate in zip(optimizer.param_groups, highest, strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * step / 6)) / 2
+        loss = F.mse_loss(supernet.model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert result.report.curves["loss"][6:] == losses
+
+
+def test_a_uniform_strategy_has_nothing_to_restart_for(tiny, batches, training):
+    runs = [
+        train_qat(tiny, training, F.mse_loss, batches, Schedule(10, then=then), **pair("lsq", "lsq")).report.curves
+        for then in ("go-on", "restart")
+    ]
+    assert runs[0] == runs[1]
 
 
 def test_an_iterator_that_is_used_up_is_told():

@@ -33,6 +33,21 @@ def test_an_unknown_relaxation_gets_a_suggestion():
         Schedule(steps=10, relaxation="gumble")
 
 
+def test_what_follows_the_search_is_one_of_two_and_has_steps():
+    with pytest.raises(UnknownNameError, match=r"then: 'restrat' is not allowed\. Did you mean 'restart'\?"):
+        Schedule(steps=10, then="restrat")
+    with pytest.raises(ValueError, match=r"then: 'restart' is not allowed where warm_up \(0\.5\) and search"):
+        Schedule(steps=10, warm_up=0.5, search=0.5, then="restart")
+
+
+@pytest.mark.parametrize("steps", [5, 50])
+def test_with_a_restart_the_rates_fall_as_before_and_then_anew(steps):
+    schedule = Schedule(steps, then="restart")
+    decays = [schedule.decay(step) for step in range(steps)]
+    assert decays[: schedule.end] == [Schedule(steps).decay(step) for step in range(schedule.end)]
+    assert decays[schedule.end :] == [Schedule(steps - schedule.end).decay(s) for s in range(steps - schedule.end)]
+
+
 @pytest.mark.parametrize("name", ["network", "quantizers", "alpha"])
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
 def test_a_rate_that_cannot_be_is_named(name, rate):

@@ -8,7 +8,7 @@ SIGNED, UNSIGNED = QuantSpec(3, symmetric=True), QuantSpec(2, symmetric=False)
 
 
 def test_levels_are_sums_of_one_power_per_term():
-    # Section 2.1, four bits: {0, 1/2, 1/8, 1/32} + {0, 1/4, 1/16, 1/64}, the largest being 3/4.
+    # Four bits, the paper's example halved: {0, 1/2, 1/8, 1/32} + {0, 1/4, 1/16, 1/64}, the largest being 3/4.
     sums = sorted({a + b for a in (0, 1 / 2, 1 / 8, 1 / 32) for b in (0, 1 / 4, 1 / 16, 1 / 64)})
     assert levels_of(4, signed=False).tolist() == pytest.approx([level / 0.75 for level in sums])
     # Three bits: {0, 1/2, 1/4, 1/16} + {0, 1/8}.

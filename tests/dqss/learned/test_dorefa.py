@@ -69,7 +69,7 @@ def test_activations_are_clipped_and_rounded_without_anything_learned(summarise)
     assert not any(parameter.requires_grad for parameter in quantizer.parameters())
     y = torch.tensor([-1.0, 0.6, 2.4, 9.0], requires_grad=True)
     result = quantizer(y)
-    # Equation 11 on [0, 3].
+    # Section 2.4 on [0, 3].
     assert result.tolist() == [0, 1, 2, 3]
     result.sum().backward()
     assert y.grad.tolist() == [0, 1, 1, 0]

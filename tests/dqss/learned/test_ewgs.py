@@ -18,7 +18,7 @@ def test_values_are_clipped_and_rounded():
 
 
 @pytest.mark.parametrize("incoming", [1.0, -1.0, 0.25])
-def test_the_gradient_to_x_is_that_of_section_3_2(incoming):
+def test_the_gradient_to_x_is_that_of_the_paper(incoming):
     x = torch.tensor([-9.0, -1.2, -0.8, 9.0], requires_grad=True)
     quantizer_of(0.5)(x).backward(torch.full((4,), incoming))
     # x_n: 0.8 / 6 and 1.2 / 6; x_q: 0 and 1 / 3.

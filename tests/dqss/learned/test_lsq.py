@@ -13,7 +13,7 @@ def test_values_are_clipped_rounded_and_scaled():
     assert quantizer(torch.tensor([-2.5, 0.3, 0.7, 4.5])).tolist() == [-2, 0.5, 0.5, 1.5]
 
 
-def test_gradients_are_those_of_equations_3_and_5():
+def test_gradients_to_step_and_data_are_those_of_the_paper():
     # One value, Q_P = 3: the gradient's scale is 1 / sqrt(3).
     quantizer = LearnedStep(torch.tensor([0.5]), 0, 1, SIGNED)
     for value, to_step, to_x in [(-2.5, -4, 0), (0.3, 1 - 0.6, 1), (0.7, 1 - 1.4, 1), (-0.4, -1 + 0.8, 1), (4.5, 3, 0)]:

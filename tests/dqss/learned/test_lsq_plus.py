@@ -8,7 +8,7 @@ from dqss.spec import QuantSpec
 SIGNED, UNSIGNED = QuantSpec(2, symmetric=True), QuantSpec(2, symmetric=False)
 
 
-def test_values_and_gradients_are_those_of_section_3():
+def test_values_and_gradients_are_those_of_the_paper():
     # Steps of 2 from -2 on: levels -2, 0, 2, 4. One feature and quant_max 3: a gradient scale of 1 / sqrt(3).
     quantizer = LearnedStepAndOffset(torch.tensor([2.0]), torch.tensor([-2.0]), UNSIGNED)
     for value, rounded, to_step, to_offset, to_x in [

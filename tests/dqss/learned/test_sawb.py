@@ -5,7 +5,7 @@ import torch
 from dqss.learned.sawb import COEFFICIENTS, Sawb, statistical_clip
 from dqss.spec import QuantSpec
 
-# Of the paper's levels, as published with its authors' code.
+# Of the paper's levels: `sawb_params` in fms_mo/quant/quantizers.py of the FMS Model Optimizer of IBM, the authors'.
 PUBLISHED = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80)}
 
 X = np.linspace(-14, 14, 28001)
