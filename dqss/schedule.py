@@ -29,6 +29,8 @@ class Schedule:
         warm: the temperature until the first step of the search.
         cold: the temperature of its last step. Where candidates are still mixed then, the derived strategy begins far
             behind the mixture.
+        rise: the part of all steps over which the learning rates of network and quantizers rise from 0, before they fall;
+            of uniform strategies too. At 2 bits what is lost in the first steps at full rates is never made up.
         then: what the derived strategy begins from. `go-on`: from the searched weights. `restart`: weights, quantizers
             and optimizer go back to where training began, and the learning rates fall anew over the steps that are
             left. A uniform strategy has nothing to restart for and goes on.
@@ -40,6 +42,7 @@ class Schedule:
     relaxation: str = "softmax"
     warm: float = 1.0
     cold: float = 0.03
+    rise: float = 0.3
     then: str = "go-on"
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Schedule:
             )
         if not self.warm >= self.cold > 0:
             raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
+        if not 0 <= self.rise < 1:
+            raise ValueError(f"rise: {self.rise} is not allowed. Give a number from 0 to below 1.")
         if self.then not in THEN:
             raise UnknownNameError(f"then: '{self.then}' is not allowed. {did_you_mean(self.then, THEN)}")
         if self.then == "restart" and self.end == self.steps:
@@ -91,19 +96,22 @@ class Schedule:
         progress = (step - self.begin) / max(self.end - self.begin - 1, 1)
         return self.warm * math.pow(self.cold / self.warm, min(max(progress, 0.0), 1.0))
 
-    def decay(self, step: int) -> float:
-        """Return what the learning rates of network and quantizers are multiplied by: half a cosine, from 1 to 0.
+    def share_of_rates(self, step: int) -> float:
+        """Return what the learning rates of network and quantizers are multiplied by: a line up, half a cosine down.
 
-        Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), without restarts; with
-        one where the derived strategy restarts.
+        Goyal et al., "Accurate, Large Minibatch SGD" (arXiv 1706.02677), section 2.2, for the rise; Loshchilov, Hutter,
+        "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), for the fall. Where the derived strategy
+        restarts, both happen again over the steps that are left.
 
-        >>> [round(Schedule(steps=4).decay(step), 3) for step in range(4)]
-        [1.0, 0.854, 0.5, 0.146]
-        >>> [round(Schedule(steps=4, warm_up=0, search=0.5, then="restart").decay(step), 3) for step in range(4)]
-        [1.0, 0.854, 1.0, 0.5]
+        >>> [round(Schedule(steps=6, rise=1 / 3).share_of_rates(step), 3) for step in range(6)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
         """
         begun = self.end if self.then == "restart" and step >= self.end else 0
-        return (1 + math.cos(math.pi * (step - begun) / (self.steps - begun))) / 2
+        done, steps = step - begun, self.steps - begun
+        rise = self.rise * steps
+        if done < rise:
+            return min((done + 1) / rise, 1.0)
+        return (1 + math.cos(math.pi * (done - rise) / (steps - rise))) / 2
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ class Rates:
     """Learning rates of Adam.
 
     Args:
-        network: of weights, biases and what else the network trains; it falls over the steps.
-        quantizers: of the quantizers' own parameters, as a part of the magnitude that each begins with; it falls too.
+        network: of weights, biases and what else the network trains; it rises and falls over the steps.
+        quantizers: of the quantizers' own parameters, as a part of the magnitude that each begins with; likewise.
         alpha: in units of logits; it stays.
     """
 

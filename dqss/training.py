@@ -154,7 +154,7 @@ def train(
                     engine.load(origin)
                 derive(layers, discretize(progress.logits))
             for group, rate in zip(optimizer.param_groups, highest, strict=False):
-                group["lr"] = rate * schedule.decay(step)
+                group["lr"] = rate * schedule.share_of_rates(step)
             drawing = generator.get_state()
             # The caller may have switched gradients off.
             with torch.enable_grad():

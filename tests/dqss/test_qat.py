@@ -290,7 +290,7 @@ def test_a_uniform_run_has_nothing_to_search(tiny, batches, training):
 def test_the_first_steps_are_those_of_adam_with_rates_of_quantizers_as_parts_of_their_magnitude(batches):
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 2))
     target = torch.randn(4, 2, generator=torch.Generator().manual_seed(3))
-    schedule, rates = Schedule(steps=2), Rates(network=0.02, quantizers=0.003)
+    schedule, rates = Schedule(steps=2, rise=0), Rates(network=0.02, quantizers=0.003)
     result = train_qat(
         network, lambda epoch: [(batches[0], target)], F.mse_loss, batches, schedule, rates=rates, **pair("lsq", "lsq")
     )
@@ -471,7 +471,7 @@ def test_a_restart_trains_the_derived_strategy_from_the_beginning(tiny, batches)
     examples = [(torch.randn(8, 2, 5, 5, generator=generator), torch.ones(8, 3)) for _ in range(12)]
     # Candidates that take the same pair in every layer, so that a uniform run has the strategy.
     names = {"weight_quantizers": ["lsq"], "activation_quantizers": ["lsq", "pact"], "seed": 3}
-    schedule = Schedule(steps=12, search=0.4, then="restart")
+    schedule = Schedule(steps=12, search=0.4, rise=0, then="restart")
     assert schedule.end == 6
     result = train_qat(tiny, lambda epoch: examples, F.mse_loss, batches, schedule, bits="W2A2", **names)
     picked = {choice.activation for choice in result.strategy.layers.values()}

@@ -41,11 +41,18 @@ def test_what_follows_the_search_is_one_of_two_and_has_steps():
 
 
 @pytest.mark.parametrize("steps", [5, 50])
-def test_with_a_restart_the_rates_fall_as_before_and_then_anew(steps):
+def test_with_a_restart_the_rates_are_as_before_and_then_begin_anew(steps):
     schedule = Schedule(steps, then="restart")
-    decays = [schedule.decay(step) for step in range(steps)]
-    assert decays[: schedule.end] == [Schedule(steps).decay(step) for step in range(schedule.end)]
-    assert decays[schedule.end :] == [Schedule(steps - schedule.end).decay(s) for s in range(steps - schedule.end)]
+    shares = [schedule.share_of_rates(step) for step in range(steps)]
+    left = Schedule(steps - schedule.end)
+    assert shares[: schedule.end] == [Schedule(steps).share_of_rates(step) for step in range(schedule.end)]
+    assert shares[schedule.end :] == [left.share_of_rates(step) for step in range(steps - schedule.end)]
+
+
+@pytest.mark.parametrize("rise", [-0.1, 1.0, math.nan])
+def test_a_rise_that_cannot_be_is_named(rise):
+    with pytest.raises(ValueError, match=rf"rise: {rise} is not allowed\. Give a number from 0 to below 1\."):
+        Schedule(steps=10, rise=rise)
 
 
 @pytest.mark.parametrize("name", ["network", "quantizers", "alpha"])
@@ -64,12 +71,21 @@ def test_phases_follow_one_another_within_the_steps(steps, warm_up, search):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 50])
-def test_temperature_and_rates_fall(steps):
+def test_temperatures_fall(steps):
     schedule = Schedule(steps)
     temperatures = [schedule.temperature(step) for step in range(steps)]
     assert temperatures == sorted(temperatures, reverse=True)
     assert temperatures[0] == schedule.warm
-    decays = [schedule.decay(step) for step in range(steps)]
-    assert decays == sorted(decays, reverse=True)
-    assert decays[0] == 1
-    assert decays[-1] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 5, 50, 63])
+@pytest.mark.parametrize("rise", [0.0, 0.1, 0.3, 0.9])
+def test_rates_rise_once_and_fall_once_and_are_never_nil(steps, rise):
+    schedule = Schedule(steps, rise=rise)
+    shares = [schedule.share_of_rates(step) for step in range(steps)]
+    top = shares.index(max(shares))
+    assert top <= math.ceil(rise * steps)
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    assert all(0 < share <= 1 for share in shares)
+    assert rise > 0 or shares[0] == 1
