@@ -317,15 +317,12 @@ class SuperResolution(Task):
         side = TRAINING_PATCH // self.scale
         places = low.shape[2] - side + 1
         for chosen in shuffled(split, len(self.ids(split)), batch_size, generator):
-            corners = torch.randint(places, (len(chosen), 2), generator=generator).tolist()
-            turns = torch.randint(8, (len(chosen),), generator=generator).tolist()
-            inputs, targets = [], []
-            for patch, (top, left), turn in zip(chosen.tolist(), corners, turns, strict=True):
-                crop = patch // PATCHES_PER_CROP
-                inputs.append(turned(_cut(low[crop], top, left, side), turn))
-                big = (self.scale * x for x in (top, left, side))
-                targets.append(turned(_cut(high[crop], *big), turn))
-            yield torch.stack(inputs).float() / 255, torch.stack(targets).float() / 255
+            corners = torch.randint(places, (len(chosen), 2), generator=generator)
+            turns = torch.randint(8, (len(chosen),), generator=generator)
+            crops = chosen // PATCHES_PER_CROP
+            inputs = turned(cut(low, crops, corners, side), turns)
+            targets = turned(cut(high, crops, self.scale * corners, self.scale * side), turns)
+            yield inputs.float() / 255, targets.float() / 255
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.l1_loss(outputs, targets)
@@ -340,15 +337,29 @@ class SuperResolution(Task):
         }
 
 
-def turned(image: Tensor, turn: int) -> Tensor:
-    """Return (..., H, W) in one of its eight positions: bits of `turn` flip rows, flip columns and transpose."""
-    axes = [axis for bit, axis in ((1, -2), (2, -1)) if turn & bit]
-    flipped = image.flip(axes) if axes else image
-    return flipped.transpose(-2, -1) if turn & 4 else flipped
+def cut(images: Tensor, chosen: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Return (B, 1, side, side), a square of each chosen image.
+
+    Args:
+        images: (N, 1, H, W).
+        chosen: (B,), which images.
+        corners: (B, 2), the top and the left of each square.
+    """
+    rows, columns = (corner[:, None] + torch.arange(side) for corner in corners.unbind(1))
+    return images[chosen[:, None, None], 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
 
 
-def _cut(image: Tensor, top: int, left: int, side: int) -> Tensor:
-    return image[:, top : top + side, left : left + side]
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Return (B, 1, S, S), each image in one of its eight positions.
+
+    Args:
+        images: (B, 1, S, S).
+        turns: (B,), 0 to 7: bits flip rows, flip columns and transpose.
+    """
+    flips = (lambda x: x.flip(2)), (lambda x: x.flip(3)), (lambda x: x.transpose(2, 3))
+    for bit, flip in enumerate(flips):
+        images = torch.where((turns >> bit & 1).bool().view(-1, 1, 1, 1), flip(images), images)
+    return images
 
 
 def bicubic_scores(task: SuperResolution, split: Split) -> Scores:

@@ -14,6 +14,7 @@ from benchmarks.tasks.super_resolution import (
     Bicubic,
     SuperResolution,
     bicubic_scores,
+    cut,
     downscaled,
     luma,
     psnr,
@@ -264,12 +265,18 @@ def test_batches_are_those_of_the_generator():
 
 
 def test_an_image_has_eight_positions():
-    image = torch.arange(6).view(2, 3)
-    found = {tuple(turned(image, turn).flatten().tolist() + list(turned(image, turn).shape)) for turn in range(8)}
+    image = torch.arange(9).view(3, 3)
+    found = turned(image.expand(8, 1, 3, 3), torch.arange(8))
     rotated = [torch.rot90(image, k) for k in range(4)]
-    expected = {tuple(x.flatten().tolist() + list(x.shape)) for each in rotated for x in (each, each.flip(1))}
-    assert found == expected
-    assert len(found) == 8
+    expected = {tuple(x.flatten().tolist()) for each in rotated for x in (each, each.flip(1))}
+    assert {tuple(x.flatten().tolist()) for x in found} == expected
+    assert len(expected) == 8
+
+
+def test_squares_are_cut_where_their_corners_say():
+    images = torch.arange(2 * 5 * 6).view(2, 1, 5, 6)
+    found = cut(images, torch.tensor([1, 0, 1]), torch.tensor([[0, 0], [2, 3], [1, 2]]), 3)
+    assert found.equal(torch.stack([images[1, :, 0:3, 0:3], images[0, :, 2:5, 3:6], images[1, :, 1:4, 2:5]]))
 
 
 def test_training_minimises_the_mean_absolute_error():
