@@ -29,20 +29,20 @@ class Schedule:
         warm: the temperature until the first step of the search.
         cold: the temperature of its last step. Where candidates are still mixed then, the derived strategy begins far
             behind the mixture.
-        rise: the part of all steps over which the learning rates of network and quantizers rise from 0, before they fall;
-            of uniform strategies too. At 2 bits what is lost in the first steps at full rates is never made up.
+        rise: the part of all steps over which the learning rates of network and quantizers rise from 0, before they
+            fall; of uniform strategies too. At 2 bits what is lost in the first steps at full rates is not made up.
         then: what the derived strategy begins from. `go-on`: from the searched weights. `restart`: weights, quantizers
             and optimizer go back to where training began, and the learning rates fall anew over the steps that are
             left. A uniform strategy has nothing to restart for and goes on.
     """
 
     steps: int
-    warm_up: float = 0.1
-    search: float = 0.3
+    warm_up: float = 0.05
+    search: float = 0.45
     relaxation: str = "softmax"
     warm: float = 1.0
     cold: float = 0.03
-    rise: float = 0.3
+    rise: float = 0.2
     then: str = "go-on"
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class Rates:
 
     network: float = 0.001
     quantizers: float = 0.01
-    alpha: float = 0.3
+    alpha: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("network", "quantizers", "alpha"):

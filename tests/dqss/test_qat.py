@@ -438,7 +438,7 @@ AFFINE = Protocol(weight=Scheme(symmetric=False, granularity="per-tensor"))
         ({"activation_quantizers": ["mse"]}, r"no learned quantizer 'mse'"),
         ({"weight_quantizers": []}, r"quantizers: empty\. Name at least one"),
         (
-            {"schedule": Schedule(10, search=0.01)},
+            {"schedule": Schedule(10, warm_up=0.1, search=0.01)},
             r"steps: 10 is not allowed, since search \(0\.01\) of them is no",
         ),
         ({"distillation": 1.5}, r"distillation: 1\.5 is not allowed\. Give a number between 0 and 1\."),
@@ -471,7 +471,7 @@ def test_a_restart_trains_the_derived_strategy_from_the_beginning(tiny, batches)
     examples = [(torch.randn(8, 2, 5, 5, generator=generator), torch.ones(8, 3)) for _ in range(12)]
     # Candidates that take the same pair in every layer, so that a uniform run has the strategy.
     names = {"weight_quantizers": ["lsq"], "activation_quantizers": ["lsq", "pact"], "seed": 3}
-    schedule = Schedule(steps=12, search=0.4, rise=0, then="restart")
+    schedule = Schedule(steps=12, warm_up=0.1, search=0.4, rise=0, then="restart")
     assert schedule.end == 6
     result = train_qat(tiny, lambda epoch: examples, F.mse_loss, batches, schedule, bits="W2A2", **names)
     picked = {choice.activation for choice in result.strategy.layers.values()}

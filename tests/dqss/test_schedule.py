@@ -14,10 +14,10 @@ from dqss.schedule import Rates, Schedule
         ({"warm_up": 1.0}, r"warm_up: 1\.0 is not allowed\."),
         ({"warm_up": math.nan}, r"warm_up: nan is not allowed\."),
         (
-            {"search": 0.0},
+            {"warm_up": 0.1, "search": 0.0},
             r"search: 0\.0 is not allowed\. Give a number above 0 that is, with warm_up \(0\.1\)",
         ),
-        ({"search": 0.91}, r"search: 0\.91 is not allowed\."),
+        ({"warm_up": 0.1, "search": 0.91}, r"search: 0\.91 is not allowed\."),
         ({"search": math.nan}, r"search: nan is not allowed\."),
         ({"cold": 2.0}, r"cold: 2\.0 is not allowed\. Give a number above 0, at most warm \(1\.0\)\."),
         ({"cold": 0.0}, r"cold: 0\.0 is not allowed\."),
