@@ -245,13 +245,14 @@ def tune(args: argparse.Namespace) -> int:
 
     with console.reporting() as report:
         tuned = tuned_of(cells, args.out, args.trials, torch.device(processes.device()), report)
-    places = dict.fromkeys(f"{cell.model} {cell.bits}" for cell in cells)
-    say(f"\nMean score on search-validation over {', '.join(places)}; {args.trials} trials of each method.\n")
+    places = ", ".join(dict.fromkeys(f"{cell.model} {cell.bits}" for cell in cells))
+    say(f"\nMean score on search-validation over {places}; {args.trials} trials of each method and bit-width.\n")
     console.print_table(
-        ["method", "as it was>", "best>", "in trial>", "rates"],
+        ["method", "bits", "as it was>", "best>", "in trial>", "rates"],
         [
             [
                 one.method,
+                one.bits,
                 f"{one.trials[0].score:.2f}",
                 f"{one.best.score:.2f}",
                 str(one.trials.index(one.best) + 1),

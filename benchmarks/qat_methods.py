@@ -31,16 +31,19 @@ class Uniform(QatMethod):
     Args:
         network: learning rate, as of dqss.schedule.Rates.
         quantizers: likewise.
+        rise: as of dqss.schedule.Schedule.
     """
 
     network: float = Rates.network
     quantizers: float = Rates.quantizers
+    rise: float = Schedule.rise
 
     def __post_init__(self) -> None:
         self.rates()
+        self.schedule(steps=1)
 
     def schedule(self, steps: int) -> Schedule:
-        return Schedule(steps)
+        return Schedule(steps, rise=self.rise)
 
     def rates(self) -> Rates:
         return Rates(network=self.network, quantizers=self.quantizers)
@@ -59,6 +62,7 @@ class Dqss(QatMethod):
         relaxation: `softmax` or `gumbel`.
         warm: temperature, as of dqss.schedule.Schedule.
         cold: likewise.
+        rise: likewise.
     """
 
     network: float = Rates.network
@@ -69,13 +73,14 @@ class Dqss(QatMethod):
     relaxation: str = Schedule.relaxation
     warm: float = Schedule.warm
     cold: float = Schedule.cold
+    rise: float = Schedule.rise
 
     def __post_init__(self) -> None:
         self.rates()
         self.schedule(steps=1)
 
     def schedule(self, steps: int) -> Schedule:
-        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold)
+        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold, self.rise)
 
     def rates(self) -> Rates:
         return Rates(self.network, self.quantizers, self.alpha)

@@ -30,7 +30,7 @@ SPAN = 10.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one method.
+    """What tuning found for one method at one bit-width.
 
     Args:
         options: the method's own, and its best rates.
@@ -38,6 +38,7 @@ class Tuned:
     """
 
     method: str
+    bits: str
     options: dict[str, Any]
     trials: list[Trialled]
 
@@ -75,18 +76,20 @@ class Bench:
 
 
 def tune(cells: Sequence[Cell], out: Path, trials: int, device: torch.device, report: Report) -> list[Tuned]:
-    """Return the best rates of each method among the cells.
+    """Return the best rates of each method among the cells, at each bit-width of theirs.
 
     Args:
-        cells: of mode `qat`; a method's are trained in each of its trials.
+        cells: of mode `qat`; those of a method and bit-width are trained in each of its trials.
         out: the output folder; trials are kept below it, and a repeat goes on with them.
-        trials: of each method.
+        trials: of each method at each bit-width.
         device: where to train.
         report: called with the method and the trainings done and in all.
     """
     bench = Bench(device)
-    methods = list(dict.fromkeys(cell.method for cell in cells))
-    return [_tuned([cell for cell in cells if cell.method == name], out, trials, bench, report) for name in methods]
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.method, cell.bits), []).append(cell)
+    return [_tuned(group, out, trials, bench, report) for group in groups.values()]
 
 
 def _tuned(cells: Sequence[Cell], out: Path, trials: int, bench: Bench, report: Report) -> Tuned:
@@ -101,15 +104,15 @@ def _tuned(cells: Sequence[Cell], out: Path, trials: int, bench: Bench, report: 
         for cell in cells:
             scores.append(bench.score(replace(cell, options={**cell.options, **rates})))
             done += 1
-            report(f"tuning {first.method}", done, trials * len(cells))
+            report(f"tuning {first.method} {first.bits}", done, trials * len(cells))
         return sum(scores) / len(scores)
 
-    journal = out / first.suite / "tuning" / f"{first.method}-{_fingerprint(cells, space)}.journal"
+    journal = out / first.suite / "tuning" / f"{first.method}-{first.bits}-{_fingerprint(cells, space)}.journal"
     found = maximise(objective, space, current, trials, journal)
-    best = Tuned(first.method, first.options, found).best
+    best = Tuned(first.method, first.bits, first.options, found).best
     # Rates as they were are not written down, so that a later default is taken over.
     options = first.options if best is found[0] else {**first.options, **best.values}
-    return Tuned(first.method, options, found)
+    return Tuned(first.method, first.bits, options, found)
 
 
 def rates_of(cell: Cell) -> dict[str, float]:
@@ -131,7 +134,10 @@ def _fingerprint(cells: Sequence[Cell], space: dict[str, tuple[float, float]]) -
 def snippet(tuned: Sequence[Tuned]) -> str:
     """Return the lines to put under `qat:` into the suite's file."""
     lines = ["  methods:"]
-    for one in tuned:
-        options = ", ".join(f"{name}: {value}" for name, value in one.options.items())
-        lines.append(f"    - {one.method}: {{{options}}}" if options else f"    - {one.method}")
+    for name in dict.fromkeys(one.method for one in tuned):
+        lines.append(f"    - {name}:")
+        for one in tuned:
+            if one.method == name:
+                options = ", ".join(f"{option}: {value}" for option, value in one.options.items())
+                lines.append(f"        {one.bits}: {{{options}}}")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
 
 
-RANDOM_TRIALS = 5
+RANDOM_TRIALS = 4
 """Of learning rates; the estimator draws the others."""
 
 

@@ -125,7 +125,7 @@ class Rates:
     """
 
     network: float = 0.001
-    quantizers: float = 0.01
+    quantizers: float = 0.005
     alpha: float = 0.1
 
     def __post_init__(self) -> None:

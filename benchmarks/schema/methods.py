@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -31,15 +31,25 @@ class Method:
     Args:
         name: of a method of the mode's table, or `uniform-<algorithm>`.
         options: those given, by field of the method's class.
+        by_bits: bits -> options that hold there, beside the others or in their place.
     """
 
     name: str
     options: dict[str, Any]
+    by_bits: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def search(self) -> str:
         """The name in the mode's table."""
         return search_of(self.name)
+
+    def options_at(self, bits: str) -> dict[str, Any]:
+        """Return the options that hold at these bits.
+
+        >>> Method("dqss", {"alpha": 0.1, "cold": 0.5}, {"W2A2": {"alpha": 0.3}}).options_at("W2A2")
+        {'alpha': 0.3, 'cold': 0.5}
+        """
+        return {**self.options, **self.by_bits.get(bits, {})}
 
 
 def method_of(value: Any, table: Registry[Any], kind: str, allowed: Collection[str], example: str) -> Method:
@@ -66,26 +76,32 @@ def method_of(value: Any, table: Registry[Any], kind: str, allowed: Collection[s
     return Method(name, checked_options(name, given, table) if given else {})
 
 
-def checked_options(method: str, given: dict[str, Any], table: Registry[Any]) -> dict[str, Any]:
-    """Return the options, checked against the fields of the method's class, and as its types say (1 as 1.0)."""
+def checked_options(
+    method: str, given: dict[str, Any], table: Registry[Any], below: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the options, checked against the fields of the method's class, and as its types say (1 as 1.0).
+
+    Args:
+        below: the keys under which they stand in the method's mapping, for messages.
+    """
     search = search_of(method)
     found = table.load(search)
     hints = get_type_hints(found)
-    types = {field.name: hints[field.name] for field in fields(found)}
+    types = {field_.name: hints[field_.name] for field_ in fields(found)}
     options = {}
     for name, value in given.items():
         if name not in types:
             allowed = did_you_mean(clip(name), types) if types else "It has none."
-            raise fault(f"no such option of '{search}'. {allowed}", method, name)
+            raise fault(f"no such option of '{search}'. {allowed}", method, *below, name)
         try:
             adapter = TypeAdapter(types[name], config=ConfigDict(strict=True, allow_inf_nan=False))
             options[name] = adapter.validate_python(value)
         except ValidationError as error:
-            raise fault(explain(error.errors()[0]), method, name) from error
+            raise fault(explain(error.errors()[0]), method, *below, name) from error
     try:
         table.create(search, options)
     except ValueError as error:
         option, _, rest = str(error).partition(": ")
-        blamed = fault(rest, method, option) if option in options else fault(str(error), method)
+        blamed = fault(rest, method, *below, option) if option in given else fault(str(error), method, *below)
         raise blamed from error
     return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -9,10 +10,12 @@ from pydantic import AfterValidator, Field, PlainValidator, field_validator, mod
 
 from benchmarks.methods import QAT_METHODS
 from benchmarks.schema.algorithms import algorithm_of
-from benchmarks.schema.faults import fault
-from benchmarks.schema.methods import UNIFORM, Method, method_of
+from benchmarks.schema.faults import fault, shown
+from benchmarks.schema.methods import UNIFORM, Method, checked_options, method_of
 from benchmarks.schema.sections import BitsText, Many, Section, named
 from dqss.learned import LEARNED
+
+BITS = re.compile(r"W[0-9]+A[0-9]+")
 
 
 def _algorithm(name: str) -> str:
@@ -26,8 +29,22 @@ def _algorithm(name: str) -> str:
 
 
 def _method(value: Any) -> Method:
+    """Return what an entry stands for; among its options bits may stand, with options that hold there alone."""
     allowed = [*QAT_METHODS, *(UNIFORM + name for name in LEARNED)]
-    return method_of(value, QAT_METHODS, "training method", allowed, "{dqss: {alpha: 0.1}}")
+    given, at = value, {}
+    if isinstance(value, dict) and len(value) == 1:
+        name, options = next(iter(value.items()))
+        if isinstance(options, dict):
+            at = {key: own for key, own in options.items() if isinstance(key, str) and BITS.fullmatch(key)}
+            given = {name: {key: option for key, option in options.items() if key not in at}}
+    method = method_of(given, QAT_METHODS, "training method", allowed, "{dqss: {alpha: 0.1}}")
+    by_bits = {}
+    for bits, own in at.items():
+        if not isinstance(own, dict):
+            raise fault(f"found {shown(own)}. Give a mapping of options: {{network: 0.001}}.", method.name, bits)
+        checked = checked_options(method.name, {**method.options, **own}, QAT_METHODS, (bits,))
+        by_bits[bits] = {option: checked[option] for option in own}
+    return replace(method, by_bits=by_bits)
 
 
 AlgorithmName = Annotated[str, AfterValidator(_algorithm)]

@@ -17,6 +17,7 @@ from benchmarks.schema.qat import QatSection
 from benchmarks.schema.sections import BitsText, Many, Section, named
 from benchmarks.tasks import TASKS
 from benchmarks.yaml_lines import clip
+from dqss.registry import did_you_mean
 
 MAX_SEED = 2**32 - 1
 # Folders beside the suites' own under the output folder.
@@ -86,6 +87,17 @@ class Suite(Section):
                 "Name a protocol with symmetric weights, or leave qat out.",
                 "qat",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_for_bits_of_the_suite(self) -> Suite:
+        if self.qat is not None:
+            present = self.qat.bits or self.bits
+            for i, method in enumerate(self.qat.methods):
+                for bits in method.by_bits:
+                    if bits not in present:
+                        what = f"no cell of training has these bits. {did_you_mean(bits, present)}"
+                        raise fault(what, "qat", "methods", i, method.name, bits)
         return self
 
     @property

@@ -356,10 +356,10 @@ def turned(images: Tensor, turns: Tensor) -> Tensor:
         images: (B, 1, S, S).
         turns: (B,), 0 to 7: bits flip rows, flip columns and transpose.
     """
-    flips = (lambda x: x.flip(2)), (lambda x: x.flip(3)), (lambda x: x.transpose(2, 3))
-    for bit, flip in enumerate(flips):
-        images = torch.where((turns >> bit & 1).bool().view(-1, 1, 1, 1), flip(images), images)
-    return images
+    rows, columns, axes = ((turns >> bit & 1).bool().view(-1, 1, 1, 1) for bit in range(3))
+    images = torch.where(rows, images.flip(2), images)
+    images = torch.where(columns, images.flip(3), images)
+    return torch.where(axes, images.transpose(2, 3), images)
 
 
 def bicubic_scores(task: SuperResolution, split: Split) -> Scores:

@@ -73,8 +73,9 @@ def scored(monkeypatch):
 
 
 def test_a_trial_is_the_mean_of_the_validation_scores_of_its_cells_and_no_test_image_is_looked_at(
-    small, cells, tmp_path, monkeypatch
+    small, suite, tmp_path, monkeypatch
 ):
+    cells = [cell for cell in cells_of(load_suite(suite), [0, 1]) if cell.bits == "W2A2"]
     (lsq, dqss) = tune(cells, tmp_path / "out", 1, CPU, no_report)
     assert lsq.trials[0].values == {"network": 0.002, "quantizers": Rates().quantizers}
     assert set(dqss.trials[0].values) == {"network", "quantizers", "alpha"}
@@ -93,11 +94,11 @@ def test_a_trial_is_the_mean_of_the_validation_scores_of_its_cells_and_no_test_i
 
 def test_every_method_has_the_same_trials_and_begins_with_its_rates_as_they_are(scored, cells, tmp_path):
     tuned = tune(cells, tmp_path, 4, CPU, no_report)
-    assert [(one.method, len(one.trials)) for one in tuned] == [("uniform-lsq", 4), ("dqss", 4)]
-    assert len(scored) == 2 * 4 * 2
-    assert scored[:2] == [
-        ("uniform-lsq", bits, {"network": 0.002, "quantizers": Rates().quantizers}) for bits in ("W3A3", "W2A2")
+    assert [(one.bits, one.method, len(one.trials)) for one in tuned] == [
+        (bits, method, 4) for bits in ("W3A3", "W2A2") for method in ("uniform-lsq", "dqss")
     ]
+    assert len(scored) == 2 * 4 * 2
+    assert scored[0] == ("uniform-lsq", "W3A3", {"network": 0.002, "quantizers": Rates().quantizers})
     # What is not a rate stays as the suite has it.
     assert all(options["search"] == 0.5 for method, _, options in scored if method == "dqss")
     rates = [trial.values for one in tuned for trial in one.trials]
@@ -146,7 +147,7 @@ def test_trials_under_another_budget_are_others(scored, cells, tmp_path):
 def test_rates_that_nothing_beats_stay_as_they_are(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "score", lambda bench, cell: 50.0)
     tuned = tune(cells, tmp_path, 3, CPU, no_report)
-    assert [one.options for one in tuned] == [{"network": 0.002}, {"warm_up": 0.0, "search": 0.5}]
+    assert [one.options for one in tuned] == 2 * [{"network": 0.002}, {"warm_up": 0.0, "search": 0.5}]
 
 
 def test_a_loss_that_is_not_finite_is_the_worst_score_and_other_faults_are_told(small, cells, monkeypatch):
@@ -167,11 +168,15 @@ def test_methods_have_the_rates_that_they_have_options_for(cells):
 
 def test_the_lines_for_the_suite_are_read_as_what_was_found(suite):
     trials = [Trialled({"network": 0.001}, 1.0)]
-    found = [Tuned("uniform-lsq", {"network": 0.00123}, trials), Tuned("dqss", {}, trials)]
+    found = {
+        ("uniform-lsq", "W3A3"): {"network": 0.00123, "quantizers": 0.1},
+        ("dqss", "W3A3"): {"search": 0.5},
+        ("uniform-lsq", "W2A2"): {"network": 0.002},
+        ("dqss", "W2A2"): {},
+    }
     before = SUITE[: SUITE.index("  methods:")]
-    suite.write_text(f"{before}{snippet(found)}\n")
-    options = {cell.method: cell.options for cell in cells_of(load_suite(suite))}
-    assert options == {"uniform-lsq": {"network": 0.00123}, "dqss": {}}
+    suite.write_text(f"{before}{snippet([Tuned(*place, options, trials) for place, options in found.items()])}\n")
+    assert {(cell.method, cell.bits): cell.options for cell in cells_of(load_suite(suite))} == found
 
 
 def test_the_command_prints_scores_and_lines_for_the_suite(scored, suite, tmp_path, capsys):
@@ -181,8 +186,8 @@ def test_the_command_prints_scores_and_lines_for_the_suite(scored, suite, tmp_pa
         == 0
     )
     printed = capsys.readouterr().out
-    assert "Mean score on search-validation over resnet8 W2A2; 2 trials of each method." in printed
-    assert "    - uniform-lsq: {network: " in printed
+    assert "Mean score on search-validation over resnet8 W2A2; 2 trials of each method and bit-width." in printed
+    assert "    - uniform-lsq:\n        W2A2: {network: " in printed
     assert len(list((out / "tiny" / "tuning").glob("uniform-lsq-*.journal"))) == 1
 
 

@@ -70,6 +70,27 @@ MALFORMED = {
         "- uniform-ewgs",
         "14: qat.methods: 'uniform-ewgs' needs 'ewgs' among the quantizers. There: lsq, sawb, dorefa, pact.",
     ),
+    "bits that no cell has": (
+        "- dqss",
+        "- dqss: {W3A3: {network: 0.1}}",
+        "15: qat.methods.dqss.W3A3: no cell of training has these bits. Allowed: W2A2, W4A4.",
+    ),
+    "unknown option at some bits": (
+        "- dqss",
+        "- dqss:\n        W2A2:\n          alhpa: 0.1",
+        "17: qat.methods.dqss.W2A2.alhpa: no such option of 'dqss'. Did you mean 'alpha'?",
+    ),
+    "bits without options": (
+        "- dqss",
+        "- dqss: {W2A2: 0.1}",
+        "15: qat.methods.dqss.W2A2: found the number 0.1. Give a mapping of options: {network: 0.001}.",
+    ),
+    "options that clash at some bits": (
+        "- dqss",
+        "- dqss: {warm_up: 0.5, W2A2: {search: 0.6}}",
+        "15: qat.methods.dqss.W2A2.search: 0.6 is not allowed. Give a number above 0 that is, with warm_up (0.5), "
+        "at most 1.",
+    ),
     "twice": ("- dqss", "- dqss\n    - dqss: {alpha: 0.1}", "16: qat.methods: 'dqss' would run twice. Delete one."),
     "unknown option": (
         "- dqss",
@@ -79,7 +100,7 @@ MALFORMED = {
     "option of the other method": (
         "- uniform",
         "- uniform: {warm_up: 0.1}",
-        "14: qat.methods.uniform.warm_up: no such option of 'uniform'. Allowed: network, quantizers.",
+        "14: qat.methods.uniform.warm_up: no such option of 'uniform'. Allowed: network, quantizers, rise.",
     ),
     "rate of the wrong type": (
         "- dqss",
