@@ -38,6 +38,8 @@ def _method(value: Any) -> Method:
             at = {key: own for key, own in options.items() if isinstance(key, str) and BITS.fullmatch(key)}
             given = {name: {key: option for key, option in options.items() if key not in at}}
     method = method_of(given, QAT_METHODS, "training method", allowed, "{dqss: {alpha: 0.1}}")
+    if method.name.startswith(UNIFORM):
+        _algorithm(method.name.removeprefix(UNIFORM))
     by_bits = {}
     for bits, own in at.items():
         if not isinstance(own, dict):
@@ -51,7 +53,7 @@ AlgorithmName = Annotated[str, AfterValidator(_algorithm)]
 
 
 class LearnedSection(Section):
-    """`qat: quantizers:`, the candidates in their order, as they were named."""
+    """`qat: quantizers:`, what `dqss` chooses among and `uniform` unfolds to; `uniform-<name>` may be another."""
 
     weight: Many[AlgorithmName] = Field(examples=["[lsq, dorefa]"])
     activation: Many[AlgorithmName] = Field(examples=["[lsq, dorefa]"])
@@ -118,13 +120,6 @@ class QatSection(Section):
     def _methods_make_distinct_cells(self) -> QatSection:
         seen: set[str] = set()
         for i, method in enumerate(self.methods):
-            algorithm = method.name.removeprefix(UNIFORM)
-            if method.name.startswith(UNIFORM) and algorithm not in self.algorithms:
-                raise fault(
-                    f"'{method.name}' needs '{algorithm}' among the quantizers. There: {', '.join(self.algorithms)}.",
-                    "methods",
-                    i,
-                )
             if method.name in seen:
                 raise fault(f"'{method.name}' would run twice. Delete one.", "methods", i)
             seen.add(method.name)

@@ -65,10 +65,11 @@ MALFORMED = {
         "uniform-dsq, uniform-ewgs, uniform-lsq, uniform-lsq-plus, uniform-pact, uniform-sawb, uniform-ste-minmax. "
         "See `dqss-bench list training-methods`.",
     ),
-    "uniform of no candidate": (
+    "a uniform strategy whose levels integers cannot hold": (
         "- uniform",
-        "- uniform-ewgs",
-        "14: qat.methods: 'uniform-ewgs' needs 'ewgs' among the quantizers. There: lsq, sawb, dorefa, pact.",
+        "- uniform-apot",
+        "14: qat.methods: 'apot' has levels that are not evenly spaced: integers cannot hold them, and "
+        "every protocol here is of models to deploy. Delete it.",
     ),
     "bits that no cell has": (
         "- dqss",
@@ -194,3 +195,13 @@ def test_bits_of_training_may_be_others_than_those_of_the_suite(tmp_path):
 
 def test_every_method_of_training_has_seeds(tmp_path):
     assert {cell.seed for cell in cells_of(load(tmp_path, GOOD)) if cell.method == "uniform-lsq"} == {0, 1}
+
+
+def test_a_uniform_strategy_need_not_be_among_the_candidates(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace("- uniform", "- uniform-ewgs"))
+    pairs = {cell.method: (cell.weight_quantizers, cell.activation_quantizers) for cell in cells_of(load_suite(path))}
+    assert pairs == {
+        "uniform-ewgs": (("ewgs",), ("ewgs",)),
+        "dqss": (("lsq", "sawb", "dorefa"), ("lsq", "pact", "dorefa")),
+    }
