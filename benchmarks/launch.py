@@ -6,11 +6,15 @@ import os
 import shlex
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from typing import Any
 
 import psutil
 
-# The processes meet only at the end of a run, after cells of unequal length.
+# Where each process has cells of its own they meet only at the end, after cells of unequal length.
 MEETING_TIMEOUT = timedelta(hours=12)
+# After a cell that all worked on they differ by no more than a slow evaluation.
+TELLING_TIMEOUT = timedelta(minutes=10)
 
 
 class LaunchError(RuntimeError):
@@ -43,6 +47,36 @@ class Processes:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+    def tell(self, word: str) -> list[str]:
+        """Return what every process of the run told, in their order; each calls this at about the same time.
+
+        It does not get into the way of what another process may still wait for in a training.
+
+        Raises:
+            LaunchError: not all have come after TELLING_TIMEOUT, or one is gone.
+        """
+        if self.world == 1:
+            return [word]
+        from torch import distributed
+
+        words: list[Any] = [None] * self.world
+        try:
+            distributed.all_gather_object(words, word, group=_telling_group())
+        except RuntimeError as error:
+            minutes = TELLING_TIMEOUT.total_seconds() / 60
+            raise LaunchError(
+                f"process {self.rank} of {self.world} found another gone, or waited {minutes:g} minutes for it: "
+                "see what that one said. The same command goes on."
+            ) from error
+        return words
+
+
+@cache
+def _telling_group() -> Any:
+    from torch import distributed
+
+    return distributed.new_group(backend="gloo", timeout=TELLING_TIMEOUT)
 
 
 def join() -> Processes:

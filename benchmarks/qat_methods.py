@@ -59,6 +59,7 @@ class Dqss(QatMethod):
         relaxation: `softmax` or `gumbel`.
         warm: temperature, as of dqss.schedule.Schedule.
         cold: likewise.
+        then: what the derived strategy begins from, `go-on` or `restart`.
     """
 
     network: float = Rates.network
@@ -69,13 +70,15 @@ class Dqss(QatMethod):
     relaxation: str = Schedule.relaxation
     warm: float = Schedule.warm
     cold: float = Schedule.cold
+    then: str = Schedule.then
 
     def __post_init__(self) -> None:
         self.rates()
-        self.schedule(steps=1)
+        # How many steps there will be is the suite's affair: as many as need no rounding.
+        self.schedule(steps=10**6)
 
     def schedule(self, steps: int) -> Schedule:
-        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold)
+        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold, self.then)
 
     def rates(self) -> Rates:
         return Rates(self.network, self.quantizers, self.alpha)

@@ -13,6 +13,7 @@ from benchmarks import cli, launch, schedule
 from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
+from benchmarks.parallel import Sharing
 from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
 from benchmarks.schedule import plan, run_cells
 from benchmarks.suite import Budget, Cell, Inventory, Lookup, cells_of, load_suite
@@ -50,7 +51,7 @@ def cell(method="uniform-mse", model="resnet8", bits="W4A4", seed=None, inventor
 
 def ok(of: Cell, search_seconds=1.0, evaluation_seconds=0.5, processes=ALONE) -> Record:
     return Record(
-        **identity(of, now(), processes),
+        **identity(of, now(), Sharing(processes)),
         status="ok",
         metric=MetricFacts(name="top-1", unit="%", difference_unit="points"),
         score=90.0,
@@ -60,7 +61,7 @@ def ok(of: Cell, search_seconds=1.0, evaluation_seconds=0.5, processes=ALONE) ->
 
 
 def failed(of: Cell, reason="OSError: away") -> Record:
-    return Record(**identity(of, now(), ALONE), status="failed", reason=reason, traceback="...")
+    return Record(**identity(of, now(), Sharing(ALONE)), status="failed", reason=reason, traceback="...")
 
 
 SKIPPED = cell(model="mobilenetv2-small")
@@ -112,7 +113,7 @@ class Bench:
         report("search", 1, 1)
         if cell.key in self.outcome:
             raise self.outcome[cell.key]
-        return ok(cell, processes=context.processes)
+        return ok(cell, processes=context.sharing.processes)
 
     def tracker(self, out, warn):
         assert out == self.out

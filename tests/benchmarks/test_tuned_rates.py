@@ -6,6 +6,7 @@ import torch
 from benchmarks import cli
 from benchmarks.cell import Context, run_cell
 from benchmarks.launch import Processes
+from benchmarks.parallel import Sharing
 from benchmarks.suite import cells_of, load_suite
 from benchmarks.tasks import fashion_mnist
 from benchmarks.tasks.base import Split
@@ -85,7 +86,7 @@ def test_a_trial_is_the_mean_of_the_validation_scores_of_its_cells_and_no_test_i
         "data",
         lambda task, split: untested(task, Split.VALIDATION if split is Split.TEST else split),
     )
-    context = Context(Processes(0, 1, 0))
+    context = Context(Sharing(Processes(0, 1, 0)))
     for tuned in (lsq, dqss):
         measured = [run_cell(c, context, no_report).validation_score for c in cells if c.method == tuned.method]
         assert tuned.best.score == pytest.approx(sum(measured) / 2)
