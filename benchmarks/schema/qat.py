@@ -77,6 +77,12 @@ class TrainingSection(Section):
             raise fault(f"{share} is not allowed. Give a number between 0 and 1.")
         return share
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _is_text(cls, precision: Any) -> Any:
+        # What YAML makes of a plain no.
+        return "no" if precision is False else precision
+
     @field_validator("precision")
     @classmethod
     def _is_a_precision(cls, precision: str) -> str:
