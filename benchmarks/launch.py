@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -18,7 +19,11 @@ TELLING_TIMEOUT = timedelta(minutes=10)
 
 
 class LaunchError(RuntimeError):
-    """The launcher started fewer processes than it was told to; the message says how to start them."""
+    """Processes that were not started as they should have been, or lost each other; the message says what to do."""
+
+
+class GoneError(LaunchError):
+    """Another process of the run ended before its work was done."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,26 @@ class Processes:
         It does not get into the way of what another process may still wait for in a training.
 
         Raises:
-            LaunchError: not all have come after TELLING_TIMEOUT, or one is gone.
+            GoneError: one of them has ended.
+            LaunchError: not all have come after TELLING_TIMEOUT.
         """
         if self.world == 1:
             return [word]
         from torch import distributed
 
         words: list[Any] = [None] * self.world
+        begun = monotonic()
         try:
             distributed.all_gather_object(words, word, group=_telling_group())
         except RuntimeError as error:
-            minutes = TELLING_TIMEOUT.total_seconds() / 60
+            place, seconds = f"process {self.rank} of {self.world}", TELLING_TIMEOUT.total_seconds()
+            if monotonic() - begun < 0.9 * seconds:
+                raise GoneError(
+                    f"{place}: another one has ended; see what it said. The same command goes on where this run was."
+                ) from error
             raise LaunchError(
-                f"process {self.rank} of {self.world} found another gone, or waited {minutes:g} minutes for it: "
-                "see what that one said. The same command goes on."
+                f"{place} has waited {seconds / 60:g} minutes for the others, which are still in the middle of a step "
+                "or slower by that. The same command goes on where this run was."
             ) from error
         return words
 

@@ -274,15 +274,16 @@ def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progres
 
     Raises:
         LaunchError: the others have not ended the cell with this process: one that failed alone leaves them waiting in
-            the middle of a step, and the run has to end. It writes the record of that.
+            the middle of a step, and the run has to end. It writes the record of that. Where another process is gone,
+            what failed here is its consequence, and the cell is still to do.
     """
-    processes, before = context.sharing.processes, finished(cell, out)
     fresh = _attempt(cell, context, progress)
     try:
-        reasons = processes.tell(fresh.reason or "")
+        reasons = context.sharing.processes.tell(fresh.reason or "")
+    except launch.GoneError:
+        raise
     except launch.LaunchError:
-        # The first to fail knows why; those that it leaves alone only that it is gone.
-        if fresh.status == "failed" and finished(cell, out) == before:
+        if fresh.status == "failed":
             write_record(out, fresh)
         raise
     if fresh.status == "ok" and any(reasons):

@@ -231,7 +231,7 @@ def test_two_processes_train_a_cell_as_one_does(runs):
     # Both took each step, and the losses are of the whole batch; the order of sums tells in the end.
     assert runs.steps("two") == 2 * runs.steps("alone")
     one, two = (of["uniform-lsq"].curves["loss"] for of in (alone, found))
-    assert two[:10] == pytest.approx(one[:10], rel=1e-5)
+    assert two[:5] == pytest.approx(one[:5], rel=1e-5)
     assert two == pytest.approx(one, rel=0.05)
     # Progress is told once: of all but the cell that the other process took.
     assert len(re.findall(r"^\[", out, re.MULTILINE)) == 3
@@ -244,7 +244,7 @@ def test_a_process_that_fails_alone_ends_the_run_within_the_timeout_and_the_next
     only = ("--only", "mode=qat,method=uniform-lsq", "--parallel", "data")
     code, _, error = runs.run("lone", *only, launcher=LAUNCH, ACCELERATE_USE_CPU="true", FAILS="1")
     assert code != 0
-    assert "dqss-bench: process 1 of 2 found another gone, or waited" in error
+    assert re.search(r"dqss-bench: process 1 of 2 has waited 0\.08\d* minutes for the others", error)
     assert {name: (r.status, r.reason) for name, r in runs.records("lone").items()} == {
         "uniform-lsq": ("failed", "MemoryError: no memory")
     }
