@@ -23,7 +23,7 @@ from dqss.strategy import Strategy
 from dqss.supernet import activation_algorithms, weight_algorithms
 from dqss.training import TrainingBatches
 
-# Steps between two snapshots of a training. One takes as long as a good part of a step of the smallest network.
+# Steps between two snapshots of a training; one takes 0.12 to 0.3 of a step.
 SNAPSHOT_EVERY = 50
 
 

@@ -243,6 +243,9 @@ def tune(args: argparse.Namespace) -> int:
     processes = join()
     if processes.world > 1:
         raise CommandError("tune runs in one process. Start it without `accelerate launch`.")
+    from benchmarks.parallel import Sharing
+
+    Sharing(processes).check(cells)
     check_writable(args.out, "--out")
     import torch
 
