@@ -15,8 +15,8 @@ import psutil
 import torch
 
 from benchmarks.cell_ptq import Searches, run_ptq
-from benchmarks.cell_qat import run_qat
-from benchmarks.launch import Processes
+from benchmarks.cell_qat import run_qat, snapshots_of
+from benchmarks.parallel import Sharing
 from benchmarks.records import LayerChoice, MetricFacts, Outcomes, Record, shortened
 from benchmarks.subject import Calibrated, loaded, renamed
 from benchmarks.suite import Cell
@@ -50,11 +50,16 @@ class Context:
     """What the cells of one process share: the device, and the subject of the latest cell.
 
     Cells come ordered by model and protocol, so one subject at a time is kept.
+
+    Args:
+        sharing: how this process and others share the cells.
+        out: the output folder, where a training is kept while it lasts; None keeps nothing.
     """
 
-    def __init__(self, processes: Processes) -> None:
-        self.processes = processes
-        self.device = torch.device(processes.device())
+    def __init__(self, sharing: Sharing, out: Path | None = None) -> None:
+        self.sharing = sharing
+        self.out = out
+        self.device = torch.device(sharing.processes.device())
         self._key: tuple[Any, ...] | None = None
         self._subject: Subject | None = None
 
@@ -73,11 +78,12 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
     subject = context.subject(cell, report)
     task, prepared = subject.calibrated.task, subject.calibrated.at(cell.bits)
     if cell.mode == "qat":
-        scores, strategy, facts = run_qat(cell, subject.calibrated, report)
+        snapshots = None if context.out is None else snapshots_of(cell, context.out)
+        scores, strategy, facts = run_qat(cell, subject.calibrated, report, context.sharing.engine(cell), snapshots)
     else:
         scores, strategy, facts = run_ptq(cell, subject.searches, report)
     return Record(
-        **identity(cell, started, context.processes),
+        **identity(cell, started, context.sharing),
         **facts,
         status="ok",
         metric=MetricFacts(**asdict(task.metric)),
@@ -101,9 +107,9 @@ def _splits(cell: Cell) -> list[Split]:
     return [split for split in Split if cell.mode == "qat" or split is not Split.FINE_TUNING]
 
 
-def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:
+def identity(cell: Cell, started: str, sharing: Sharing) -> dict[str, Any]:
     """Return the fields of a record that say which cell it is of, and where and when it ran."""
-    device = processes.device()
+    device = sharing.processes.device()
     return {
         "key": cell.key,
         "definition": cell.definition,
@@ -117,7 +123,8 @@ def identity(cell: Cell, started: str, processes: Processes) -> dict[str, Any]:
         "method": cell.method,
         "seed": cell.seed,
         "started": started,
-        "processes": processes.world,
+        "processes": sharing.processes.world,
+        "parallel": sharing.told(cell),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "hardware": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,21 +12,28 @@ from torch import Tensor
 from benchmarks.learned_sqnr import learned_sqnr
 from benchmarks.meter import Meter
 from benchmarks.methods import QAT_METHODS
-from benchmarks.records import LayerFacts, entropy
+from benchmarks.records import LayerFacts, entropy, training_folder
 from benchmarks.subject import Calibrated, renamed
 from benchmarks.suite import Budget, Cell
 from benchmarks.tasks.base import Report, Scores, Split, Task, generator_of
+from dqss.engine import Engine
 from dqss.qat import QatResult, check, train_prepared
+from dqss.snapshots import Snapshots
 from dqss.strategy import Strategy
 from dqss.supernet import activation_algorithms, weight_algorithms
 from dqss.training import TrainingBatches
 
+# Steps between two snapshots of a training; one takes 0.12 to 0.3 of a step.
+SNAPSHOT_EVERY = 50
 
-def run_qat(cell: Cell, calibrated: Calibrated, report: Report) -> tuple[Scores, Strategy, dict[str, Any]]:
+
+def run_qat(
+    cell: Cell, calibrated: Calibrated, report: Report, engine: Engine, snapshots: Snapshots | None
+) -> tuple[Scores, Strategy, dict[str, Any]]:
     """Return the test scores, the strategy, and the fields of the record that are this mode's own."""
     task, budget = calibrated.task, budget_of(cell)
     with Meter() as training:
-        result = trained(cell, calibrated, report)
+        result = trained(cell, calibrated, report, engine, snapshots)
     validation = task.evaluate(result.model, Split.VALIDATION, renamed(report, "validation"))
     with Meter() as evaluation:
         scores = task.evaluate(result.model, Split.TEST, report)
@@ -34,7 +42,8 @@ def run_qat(cell: Cell, calibrated: Calibrated, report: Report) -> tuple[Scores,
         result.strategy,
         {
             "validation_score": validation.primary,
-            "search_seconds": training.seconds,
+            # The report counts those before a stop too.
+            "search_seconds": max(training.seconds, result.report.seconds),
             "calibration_seconds": calibrated.seconds,
             "evaluation_seconds": evaluation.seconds,
             "forward_passes": images_sent(result.report.steps, budget),
@@ -45,8 +54,18 @@ def run_qat(cell: Cell, calibrated: Calibrated, report: Report) -> tuple[Scores,
     )
 
 
-def trained(cell: Cell, calibrated: Calibrated, report: Report) -> QatResult:
+def trained(
+    cell: Cell,
+    calibrated: Calibrated,
+    report: Report,
+    engine: Engine | None = None,
+    snapshots: Snapshots | None = None,
+) -> QatResult:
     """Train a cell's model; no test image is looked at.
+
+    Args:
+        engine: as of dqss.train_qat.
+        snapshots: likewise.
 
     Raises:
         ValueError: a budget that holds no step, or too few of them for a search; a loss that is not finite.
@@ -69,7 +88,14 @@ def trained(cell: Cell, calibrated: Calibrated, report: Report) -> QatResult:
         method.rates(),
         budget.distillation,
         report,
+        engine,
+        snapshots,
     )
+
+
+def snapshots_of(cell: Cell, out: Path) -> Snapshots:
+    """Return where a cell's training is kept while it lasts."""
+    return Snapshots(training_folder(out, cell.suite) / cell.key, SNAPSHOT_EVERY)
 
 
 def budget_of(cell: Cell) -> Budget:

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from benchmarks import commands, upkeep
 from benchmarks.listing import KINDS
+from benchmarks.parallel import PARALLEL
 from dqss.registry import did_you_mean
 
 PROGRAM = "dqss-bench"
@@ -146,6 +147,14 @@ def build_parser() -> Parser:
     _add_cells(run)
     run.add_argument("--max-cells", type=positive, metavar="N", help="stop after N cells; the next run goes on")
     run.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
+    run.add_argument(
+        "--parallel",
+        type=one_of(PARALLEL),
+        default="cells",
+        metavar=f"{{{','.join(PARALLEL)}}}",
+        help="under `accelerate launch`: each process takes cells of its own, or all train one together on its data "
+        "(default: cells)",
+    )
 
     plan = _add(
         top,

@@ -119,7 +119,14 @@ def run(args: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"
     progress = console.progress() if first else NullProgress()
     try:
-        records = run_cells(cells, args.out, progress, fail_fast=args.fail_fast, max_cells=args.max_cells)
+        records = run_cells(
+            cells,
+            args.out,
+            progress,
+            fail_fast=args.fail_fast,
+            max_cells=args.max_cells,
+            parallel=args.parallel,
+        )
     except KeyboardInterrupt:
         progress.stop()
         if first:
@@ -236,6 +243,9 @@ def tune(args: argparse.Namespace) -> int:
     processes = join()
     if processes.world > 1:
         raise CommandError("tune runs in one process. Start it without `accelerate launch`.")
+    from benchmarks.parallel import Sharing
+
+    Sharing(processes).check(cells)
     check_writable(args.out, "--out")
     import torch
 

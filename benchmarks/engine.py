@@ -16,11 +16,9 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 
 from benchmarks.launch import MEETING_TIMEOUT, Processes, told_cpu
+from benchmarks.schema.qat import PRECISIONS, ZERO_STAGES
 from dqss.engine import Example, PartLoss, check_accumulation, load_plain, parts_of, plain_state
 from dqss.snapshots import State
-
-PRECISIONS = ("no", "bf16", "fp16")
-STAGES = (0, 1, 2)
 
 
 @dataclass
@@ -52,7 +50,7 @@ class Accelerated:
         check_accumulation(self.accumulation)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: '{self.precision}' is not allowed. Write one of {', '.join(PRECISIONS)}.")
-        if self.zero not in STAGES:
+        if self.zero not in ZERO_STAGES:
             raise ValueError(f"zero: {self.zero} is not allowed. Give 0 (none), 1 or 2.")
         if self.precision == "fp16" and self.processes.device() == "cpu":
             raise ValueError("precision: 'fp16' is not allowed on a CPU. Write 'bf16' or 'no'.")

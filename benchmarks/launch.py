@@ -6,15 +6,24 @@ import os
 import shlex
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from time import monotonic
+from typing import Any
 
 import psutil
 
-# The processes meet only at the end of a run, after cells of unequal length.
+# Where each process has cells of its own they meet only at the end, after cells of unequal length.
 MEETING_TIMEOUT = timedelta(hours=12)
+# After a cell that all worked on they differ by no more than a slow evaluation.
+TELLING_TIMEOUT = timedelta(minutes=10)
 
 
 class LaunchError(RuntimeError):
-    """The launcher started fewer processes than it was told to; the message says how to start them."""
+    """Processes that were not started as they should have been, or lost each other; the message says what to do."""
+
+
+class GoneError(LaunchError):
+    """Another process of the run ended before its work was done."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,42 @@ class Processes:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+    def tell(self, word: str) -> list[str]:
+        """Return what every process of the run told, in their order; each calls this at about the same time.
+
+        It does not get into the way of what another process may still wait for in a training.
+
+        Raises:
+            GoneError: one of them has ended.
+            LaunchError: not all have come after TELLING_TIMEOUT.
+        """
+        if self.world == 1:
+            return [word]
+        from torch import distributed
+
+        words: list[Any] = [None] * self.world
+        begun = monotonic()
+        try:
+            distributed.all_gather_object(words, word, group=_telling_group())
+        except RuntimeError as error:
+            place, seconds = f"process {self.rank} of {self.world}", TELLING_TIMEOUT.total_seconds()
+            if monotonic() - begun < 0.9 * seconds:
+                raise GoneError(
+                    f"{place}: another one has ended; see what it said. The same command goes on where this run was."
+                ) from error
+            raise LaunchError(
+                f"{place} has waited {seconds / 60:g} minutes for the others, which are still in the middle of a step "
+                "or slower by that. The same command goes on where this run was."
+            ) from error
+        return words
+
+
+@cache
+def _telling_group() -> Any:
+    from torch import distributed
+
+    return distributed.new_group(backend="gloo", timeout=TELLING_TIMEOUT)
 
 
 def join() -> Processes:

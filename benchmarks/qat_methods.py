@@ -63,6 +63,7 @@ class Dqss(QatMethod):
         warm: temperature, as of dqss.schedule.Schedule.
         cold: likewise.
         rise: likewise.
+        then: what the derived strategy begins from, `go-on` or `restart`.
     """
 
     network: float = Rates.network
@@ -74,13 +75,15 @@ class Dqss(QatMethod):
     warm: float = Schedule.warm
     cold: float = Schedule.cold
     rise: float = Schedule.rise
+    then: str = Schedule.then
 
     def __post_init__(self) -> None:
         self.rates()
-        self.schedule(steps=1)
+        # How many steps there will be is the suite's affair: as many as need no rounding.
+        self.schedule(steps=10**6)
 
     def schedule(self, steps: int) -> Schedule:
-        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold, self.rise)
+        return Schedule(steps, self.warm_up, self.search, self.relaxation, self.warm, self.cold, self.rise, self.then)
 
     def rates(self) -> Rates:
         return Rates(self.network, self.quantizers, self.alpha)

@@ -175,6 +175,8 @@ class Record(_Part):
         pictures: what the model made of a part of one test image, where the task has something to look at.
         ids: split name -> ids in the source data set, in their order; `first-last` where that is all of them in a row.
         processes: how many worked on the suite run.
+        parallel: `data` where all of them trained this cell together, each on its part of every batch; `cells` where
+            one of them ran it alone; None in one process, and in records that are older than the choice.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -215,6 +217,7 @@ class Record(_Part):
     ids: dict[str, list[int] | str] = {}
     started: str
     processes: int = 1
+    parallel: Literal["cells", "data"] | None = None
     threads: int | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str] = {}
@@ -288,6 +291,11 @@ def entropy(shares: Sequence[float] | None) -> float | None:
 def record_path(out: Path, suite: str, key: str) -> Path:
     """Return the file of a cell's record under the output folder."""
     return out / suite / f"{key}.json"
+
+
+def training_folder(out: Path, suite: str) -> Path:
+    """Return the folder under the output folder where trainings of a suite are kept while they last."""
+    return out / suite / "training"
 
 
 def write_atomically(path: Path, text: str) -> None:

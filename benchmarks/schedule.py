@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from benchmarks import launch
-from benchmarks.records import BadRecordError, Record, iterate_records, read_record, record_path, write_record
+from benchmarks.parallel import Parallel, Sharing
+from benchmarks.records import (
+    BadRecordError,
+    Record,
+    iterate_records,
+    key_of,
+    read_record,
+    record_path,
+    training_folder,
+    write_record,
+)
 from benchmarks.suite import Cell
 from benchmarks.tracking import Tracker
 
@@ -123,21 +134,31 @@ def _common(of: Cell | Record) -> list[tuple[str, ...]]:
 
 
 def run_cells(
-    cells: Sequence[Cell], out: Path, progress: Progress, *, fail_fast: bool, max_cells: int | None
+    cells: Sequence[Cell],
+    out: Path,
+    progress: Progress,
+    *,
+    fail_fast: bool,
+    max_cells: int | None,
+    parallel: Parallel = "cells",
 ) -> list[Record]:
     """Run the cells that are not done yet and return every record of `cells` that exists afterwards.
 
-    Under `accelerate launch` each process takes its share of the cells; rank 0 alone tracks and reports the whole.
+    Under `accelerate launch` the processes share the cells, those that are dealt out first; rank 0 alone tracks and
+    reports the whole.
 
     Args:
+        parallel: how they share those that train, as of Sharing.
         fail_fast: stop after the first cell that fails.
         max_cells: run this many at most; None for no limit.
 
     Raises:
-        LaunchError: the launcher started fewer processes than asked for.
+        LaunchError: the launcher started fewer processes than asked for, they do not see the same records, one of them
+            was lost, or a suite asks for a training that they cannot run.
         OSError: `out` cannot be written.
     """
     processes = launch.join()
+    sharing = Sharing(processes, parallel)
     planned = plan(cells, out)
     for row in planned.rows:
         path = record_path(out, row.cell.suite, row.cell.key)
@@ -151,27 +172,32 @@ def run_cells(
     to_do = unfinished[:max_cells]
     skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row, out)]
     left = len(unfinished) + len(skipped)
+    sharing.check(to_do)
     # The shares fit together only where all have planned from the same records.
     processes.meet()
+    if sharing.parallel == "data":
+        _check_alike(to_do, processes)
     progress.start(len(cells), len(cells) - left, planned.expected_seconds if max_cells is None else None)
     tracker = Tracker(out, progress.warn) if processes.rank == 0 and cells else None
     completed = False
     try:
         if tracker is not None:
             tracker.start(cells[0].suite, _parameters(cells, processes))
-        for fresh in _records(to_do[processes.rank :: processes.world], skipped, processes, progress):
+        for fresh in _records(to_do, skipped, sharing, out, progress, fail_fast):
             write_record(out, fresh)
             if tracker is not None:
                 tracker.log(fresh)
             progress.cell_finished(fresh)
-            if fail_fast and fresh.status == "failed":
-                break
         processes.meet()
         completed = True
+        if tracker is not None:
+            # It stays where a training that failed or was stopped is kept.
+            with suppress(OSError):
+                training_folder(out, cells[0].suite).rmdir()
     finally:
         if tracker is not None:
             if completed and processes.world > 1:
-                _log_others(to_do, processes, out, tracker)
+                _log_others(sharing.dealt(to_do), processes, out, tracker)
             tracker.close(wait=completed)
         progress.stop()
     return [record for cell in cells if (record := finished(cell, out)) is not None]
@@ -182,23 +208,50 @@ def _newly_skipped(row: PlanRow, out: Path) -> bool:
     return record is None or record.status != "skipped" or record.reason != row.reason
 
 
+def _check_alike(to_do: Sequence[Cell], processes: launch.Processes) -> None:
+    """Raise LaunchError where the processes have not planned the same."""
+    if len(set(processes.tell(key_of({"keys": [cell.key for cell in to_do]})))) > 1:
+        raise launch.LaunchError(
+            "the processes do not have the same cells to do. Give them the same program and suite, and by --out a "
+            "folder that all machines share."
+        )
+
+
 def _records(
-    to_do: Sequence[Cell], skipped: Sequence[Cell], processes: launch.Processes, progress: Progress
+    to_do: Sequence[Cell], skipped: Sequence[Cell], sharing: Sharing, out: Path, progress: Progress, fail_fast: bool
 ) -> Iterator[Record]:
-    """Yield the record of each cell as it is run; torch is imported only where one is."""
+    """Yield the records that this process writes, each as its cell is run; torch is imported only where one is."""
+    processes, failed = sharing.processes, False
     if processes.rank == 0 and skipped:
         from benchmarks.cell import identity, now
 
         for cell in skipped:
             progress.cell_started(cell)
-            yield Record(**identity(cell, now(), processes), status="skipped", reason=cell.skip_reason)
-    if to_do:
-        from benchmarks.cell import Context
+            yield Record(**identity(cell, now(), sharing), status="skipped", reason=cell.skip_reason)
+    if not to_do:
+        return
+    from benchmarks.cell import Context
 
-        context = Context(processes)
-        for cell in to_do:
-            progress.cell_started(cell)
-            yield _attempt(cell, context, progress)
+    context = Context(sharing, out)
+    for cell in sharing.own(to_do):
+        progress.cell_started(cell)
+        fresh = _attempt(cell, context, progress)
+        yield fresh
+        failed = fresh.status == "failed"
+        if fail_fast and failed:
+            break
+    if shared := sharing.shared(to_do):
+        # Some may have had a longer share than others.
+        processes.meet()
+        failed = any(processes.tell("failed" if failed else ""))
+    for cell in shared:
+        if fail_fast and failed:
+            return
+        progress.cell_started(cell)
+        fresh = _attempt_together(cell, context, out, progress)
+        failed = fresh.status == "failed"
+        if processes.rank == 0:
+            yield fresh
 
 
 def _attempt(cell: Cell, context: Context, progress: Progress) -> Record:
@@ -209,11 +262,37 @@ def _attempt(cell: Cell, context: Context, progress: Progress) -> Record:
         return run_cell(cell, context, progress.stage)
     except Exception as error:
         return Record(
-            **identity(cell, started, context.processes),
+            **identity(cell, started, context.sharing),
             status="failed",
             reason=f"{type(error).__name__}: {error}",
             traceback=traceback.format_exc(),
         )
+
+
+def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progress) -> Record:
+    """Run a cell that all processes work on; where it fails in one of them it has failed in all.
+
+    Raises:
+        LaunchError: the others have not ended the cell with this process: one that failed alone leaves them waiting in
+            the middle of a step, and the run has to end. It writes the record of that. Where another process is gone,
+            what failed here is its consequence, and the cell is still to do.
+    """
+    fresh = _attempt(cell, context, progress)
+    try:
+        reasons = context.sharing.processes.tell(fresh.reason or "")
+    except launch.GoneError:
+        raise
+    except launch.LaunchError:
+        if fresh.status == "failed":
+            write_record(out, fresh)
+        raise
+    if fresh.status == "ok" and any(reasons):
+        rank, reason = next((rank, reason) for rank, reason in enumerate(reasons) if reason)
+        from benchmarks.cell import identity
+
+        known = identity(cell, fresh.started, context.sharing)
+        return Record(**known, status="failed", reason=f"process {rank}: {reason}")
+    return fresh
 
 
 def _log_others(to_do: Sequence[Cell], processes: launch.Processes, out: Path, tracker: Tracker) -> None:

@@ -175,6 +175,19 @@ class Budget:
     epochs: int
     batch_size: int
     distillation: float
+    accumulation: int = 1
+    precision: str = "no"
+    zero: int = 0
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The part of a cell's definition: how steps are computed stands there only where it is not the usual way.
+
+        >>> Budget(2, 64, 0.0, zero=2).definition
+        {'epochs': 2, 'batch_size': 64, 'distillation': 0.0, 'zero': 2}
+        """
+        usual = {"accumulation": 1, "precision": "no", "zero": 0}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -240,7 +253,7 @@ class Cell:
             },
             "seed": self.seed,
             # Keys of cells that train nothing are without it.
-            **({"training": asdict(self.budget)} if self.budget else {}),
+            **({"training": self.budget.definition} if self.budget else {}),
         }
 
     @property

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from benchmarks.cell_qat import trained
+from benchmarks.launch import Processes
 from benchmarks.methods import QAT_METHODS
+from benchmarks.parallel import Sharing
 from benchmarks.records import key_of
 from benchmarks.subject import Calibrated, loaded
 from benchmarks.suite import Cell
@@ -59,7 +61,7 @@ class Bench:
         """Return the score of a trained cell on search-validation; 0 where its loss was not finite."""
         calibrated = self._of(cell)
         try:
-            model = trained(cell, calibrated, no_report).model
+            model = trained(cell, calibrated, no_report, Sharing(Processes(0, 1, 0)).engine(cell)).model
         except ValueError as error:
             if not str(error).startswith("loss: "):
                 raise

@@ -14,6 +14,7 @@ from benchmarks.schema.faults import fault, shown
 from benchmarks.schema.methods import UNIFORM, Method, checked_options, method_of
 from benchmarks.schema.sections import BitsText, Many, Section, named
 from dqss.learned import LEARNED
+from dqss.registry import did_you_mean
 
 BITS = re.compile(r"W[0-9]+A[0-9]+")
 
@@ -49,6 +50,9 @@ def _method(value: Any) -> Method:
     return replace(method, by_bits=by_bits)
 
 
+PRECISIONS = ("no", "bf16", "fp16")
+ZERO_STAGES = (0, 1, 2)
+
 AlgorithmName = Annotated[str, AfterValidator(_algorithm)]
 
 
@@ -66,13 +70,19 @@ class TrainingSection(Section):
         epochs: over the task's fine-tuning images.
         batch_size: of all processes together; a last batch that is not full is left out.
         distillation: as of dqss.train_qat.
+        accumulation: how many equal parts each process cuts its share of a batch into, for less memory.
+        precision: of the network's products: `no` is float32; `bf16`; `fp16`, on GPUs alone.
+        zero: the stage of DeepSpeed's ZeRO, 1 or 2, over several processes; 0 is none.
     """
 
     epochs: int = Field(examples=["2"])
     batch_size: int = Field(examples=["64"])
     distillation: float = 0.0
+    accumulation: int = 1
+    precision: str = "no"
+    zero: int = 0
 
-    @field_validator("epochs", "batch_size")
+    @field_validator("epochs", "batch_size", "accumulation")
     @classmethod
     def _is_positive(cls, count: int) -> int:
         if count < 1:
@@ -85,6 +95,38 @@ class TrainingSection(Section):
         if not 0 <= share <= 1:
             raise fault(f"{share} is not allowed. Give a number between 0 and 1.")
         return share
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _is_text(cls, precision: Any) -> Any:
+        # What YAML makes of a plain no.
+        return "no" if precision is False else precision
+
+    @field_validator("precision")
+    @classmethod
+    def _is_a_precision(cls, precision: str) -> str:
+        if precision not in PRECISIONS:
+            raise fault(f"'{precision}' is not allowed. {did_you_mean(precision, PRECISIONS)}")
+        return precision
+
+    @field_validator("zero")
+    @classmethod
+    def _is_a_stage(cls, zero: int) -> int:
+        if zero not in ZERO_STAGES:
+            raise fault(f"{zero} is not allowed. Give 0 (none), 1 or 2.")
+        return zero
+
+    @model_validator(mode="after")
+    def _go_together(self) -> TrainingSection:
+        if self.batch_size % self.accumulation:
+            raise fault(
+                f"{self.accumulation} is not allowed, since a batch of {self.batch_size} cannot be cut into as many "
+                "equal parts. Give a divisor.",
+                "accumulation",
+            )
+        if self.zero and self.precision != "no":
+            raise fault(f"'{self.precision}' is not allowed with zero {self.zero}. Write 'no'.", "precision")
+        return self
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,10 @@ def bar_words(board: Board) -> str:
 def budget_words(record: Record) -> str:
     """Return what a record's method could train, as its definition tells; empty where it trains nothing."""
     match record.definition.get("training"):
-        case {"epochs": int(epochs), "batch_size": batch, "distillation": share}:
+        case {"epochs": int(epochs), "batch_size": batch, "distillation": share, **unusual}:
             text = f"{counted(epochs, 'epoch')} in batches of {batch}"
-            return f"{text}, {share} of the loss by distillation" if share else text
+            more = [f"{share} of the loss by distillation"] if share else []
+            return ", ".join([text, *more, *(f"{name} {value}" for name, value in unusual.items())])
         case _:
             return ""
 

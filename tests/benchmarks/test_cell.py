@@ -8,6 +8,7 @@ from benchmarks.cell import Context, identity, now, run_cell
 from benchmarks.checkpoints import find_checkpoint
 from benchmarks.datasets import embedded_digest
 from benchmarks.launch import Processes
+from benchmarks.parallel import Sharing
 from benchmarks.suite import cells_of, load_suite
 from benchmarks.tasks import TASKS, fashion_mnist
 from benchmarks.tasks.base import Split
@@ -67,7 +68,7 @@ def cells(tmp_path_factory):
 @pytest.fixture(scope="module")
 def records(small, cells):
     """All cells in one context, in the suite's order."""
-    context = Context(ALONE)
+    context = Context(Sharing(ALONE))
     return {name: run_cell(cell, context, no_report) for name, cell in cells.items()}
 
 
@@ -88,7 +89,7 @@ def test_the_score_and_the_loss_are_those_of_the_strategy_in_the_record(name, re
     """Measured anew from the record, by the library alone."""
     cell, record = cells[name], records[name]
     task = TASKS.create("fashion-mnist")
-    context = Context(ALONE)
+    context = Context(Sharing(ALONE))
     network = context.subject(cell, no_report).calibrated.prepared.model
     assert task.evaluate(network, Split.TEST, no_report).primary == record.full_precision_score
 
@@ -164,7 +165,7 @@ def test_ids_are_those_of_every_split(records):
 def test_a_cell_gives_the_same_whatever_ran_before_it(name, small, cells, records):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(12345)
-        alone = run_cell(cells[name], Context(ALONE), no_report)
+        alone = run_cell(cells[name], Context(Sharing(ALONE)), no_report)
     assert alone.model_dump(exclude=MEASURED) == records[name].model_dump(exclude=MEASURED)
 
 
@@ -188,7 +189,7 @@ def test_reconstructions_are_made_once_and_count_in_each_cell_that_has_them(smal
     made = []
     quantized = AdaRound.quantized
     monkeypatch.setattr(AdaRound, "quantized", lambda *args: made.append(args) or quantized(*args))
-    context, stages = Context(ALONE), []
+    context, stages = Context(Sharing(ALONE)), []
     found = {
         name: run_cell(cell, context, lambda *stage: stages.append(stage)) for name, cell in adaround_cells.items()
     }
@@ -212,7 +213,7 @@ def test_a_cell_without_reconstructions_has_no_cost_of_them(records):
 
 def test_its_stages_are_told(small, cells):
     stages = []
-    run_cell(cells["dqss", "W4A4"], Context(ALONE), lambda *stage: stages.append(stage))
+    run_cell(cells["dqss", "W4A4"], Context(Sharing(ALONE)), lambda *stage: stages.append(stage))
     names = list(dict.fromkeys(name for name, _, _ in stages))
     assert names == ["full-precision evaluation", "calibration", "search", "refinement", "evaluation"]
     for name in names:
@@ -221,7 +222,7 @@ def test_its_stages_are_told(small, cells):
 
 
 def test_one_model_is_loaded_and_calibrated_once(small, cells):
-    context = Context(ALONE)
+    context = Context(Sharing(ALONE))
     first = context.subject(cells["dqss", "W4A4"], no_report)
     assert context.subject(cells["random", "W4A8"], no_report) is first
     assert first.calibrated.seconds > 0
@@ -234,7 +235,7 @@ def test_times_are_utc_in_iso_8601():
 
 
 def test_a_cell_that_ran_nowhere_has_an_identity_too(cells):
-    known = identity(cells["dqss", "W4A4"], "2030-01-01T00:00:00+00:00", Processes(1, 2, 1))
+    known = identity(cells["dqss", "W4A4"], "2030-01-01T00:00:00+00:00", Sharing(Processes(1, 2, 1)))
     assert (known["processes"], known["method"]) == (2, "dqss")
     assert set(known["hardware"]) == {"processor", "cores", "memory_gb", "system", "device"}
     assert all(known["hardware"].values())

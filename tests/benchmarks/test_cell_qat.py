@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from benchmarks.cell import Context, run_cell
 from benchmarks.cell_qat import fine_tuning, steps_of, trained
 from benchmarks.launch import Processes
+from benchmarks.parallel import Sharing
 from benchmarks.progress import NullProgress
 from benchmarks.schedule import run_cells
 from benchmarks.suite import Budget, cells_of, load_suite
@@ -65,7 +66,7 @@ def cells(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(small, cells):
-    context = Context(ALONE)
+    context = Context(Sharing(ALONE))
     return {name: run_cell(cell, context, no_report) for name, cell in cells.items()}
 
 
@@ -113,7 +114,7 @@ def test_the_first_step_has_the_loss_of_the_first_batch_of_the_seed(records, cel
     """Worked out from the first batch of epoch 0, with weights and inputs quantized as they begin, by hand for LSQ."""
     task = TASKS.create("fashion-mnist")
     cell = cells["uniform-lsq"]
-    context = Context(ALONE)
+    context = Context(Sharing(ALONE))
     calibrated = context.subject(cell, no_report).calibrated
     inputs, targets = next(iter(fine_tuning(task, cell.budget, 3, torch.device("cpu"))(0)))
     from dqss.supernet import activation_algorithms, supernet_of, weight_algorithms
@@ -137,17 +138,17 @@ def test_every_method_of_a_seed_sees_the_same_batches_and_another_seed_others(sm
 
 
 def test_a_cell_gives_the_same_whatever_ran_before_it(small, cells, records):
-    alone = run_cell(cells["dqss"], Context(ALONE), no_report)
+    alone = run_cell(cells["dqss"], Context(Sharing(ALONE)), no_report)
     assert alone.model_dump(exclude=MEASURED) == records["dqss"].model_dump(exclude=MEASURED)
 
 
 def test_distillation_asks_the_full_precision_model_about_every_image(small, cells):
     cell = replace(cells["uniform-lsq"], budget=Budget(1, 32, 1.0))
-    record = run_cell(cell, Context(ALONE), no_report)
+    record = run_cell(cell, Context(Sharing(ALONE)), no_report)
     assert record.forward_passes == STEPS * 32 * 4
     # Divergence from a model that is right most of the time, not cross-entropy with smoothed labels.
     assert record.curves["loss"] != pytest.approx(
-        run_cell(cells["uniform-lsq"], Context(ALONE), no_report).curves["loss"]
+        run_cell(cells["uniform-lsq"], Context(Sharing(ALONE)), no_report).curves["loss"]
     )
 
 
@@ -177,7 +178,7 @@ def test_a_loss_that_is_not_finite_fails_its_cell_and_the_suite_goes_on(small, c
     ],
 )
 def test_a_budget_without_a_step_for_alpha_is_refused(budget, message, small, cells):
-    calibrated = Context(ALONE).subject(cells["dqss"], no_report).calibrated
+    calibrated = Context(Sharing(ALONE)).subject(cells["dqss"], no_report).calibrated
     with pytest.raises(ValueError, match=message):
         trained(replace(cells["dqss"], budget=budget), calibrated, no_report)
 

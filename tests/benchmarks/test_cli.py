@@ -64,8 +64,10 @@ def stage(monkeypatch, tmp_path):
     """Stand-ins for what `run` calls: every cell ends well, the board is one file."""
     made = SimpleNamespace(calls=[], outcome={}, out=tmp_path / "out")
 
-    def run_cells(cells, out, progress, *, fail_fast, max_cells):
-        made.calls.append(SimpleNamespace(cells=cells, out=out, fail_fast=fail_fast, max_cells=max_cells))
+    def run_cells(cells, out, progress, *, fail_fast, max_cells, parallel):
+        made.calls.append(
+            SimpleNamespace(cells=cells, out=out, fail_fast=fail_fast, max_cells=max_cells, parallel=parallel)
+        )
         progress.start(len(cells), 0, None)
         records = []
         for cell in cells[:max_cells]:
@@ -157,16 +159,19 @@ def test_a_command_that_stops_halfway_gets_its_help_and_exit_2(given, capsys):
 def test_run_passes_its_options_on(stage, suite, monkeypatch, tmp_path):
     only = ["--only", "model=resnet8,method=dqss", "--only", "bits=W4A4"]
     out = ["--out", str(tmp_path / "deep" / "out")]
-    assert cli.main(["run", suite, *out, *only, "--seeds", "3,4", "--max-cells", "5", "--fail-fast"]) == 0
+    assert (
+        cli.main(["run", suite, *out, *only, "--seeds", "3,4", "--max-cells", "5", "--fail-fast", "--parallel", "data"])
+        == 0
+    )
     (call,) = stage.calls
     assert [(cell.method, cell.seed) for cell in call.cells] == [("dqss", 3), ("dqss", 4)]
-    assert (call.out, call.fail_fast, call.max_cells) == (tmp_path / "deep" / "out", True, 5)
+    assert (call.out, call.fail_fast, call.max_cells, call.parallel) == (tmp_path / "deep" / "out", True, 5, "data")
 
 
 def test_run_writes_to_results_unless_told(stage, suite, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", suite]) == 0
-    assert stage.calls[0].out == Path("results")
+    assert (stage.calls[0].out, stage.calls[0].parallel) == (Path("results"), "cells")
 
 
 def test_run_ends_with_the_table_and_where_everything_is(stage, suite, capsys):

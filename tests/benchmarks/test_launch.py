@@ -91,6 +91,8 @@ def test_two_processes_share_the_cells_and_find_what_one_finds(small_suite, tmp_
     found, alone = small_suite.results(out), small_suite.results(small_suite.reference)
     assert {record.pop("processes") for record in found.values()} == {2}
     assert {record.pop("processes") for record in alone.values()} == {1}
+    assert {record.pop("parallel") for record in found.values()} == {"cells"}
+    assert {record.pop("parallel") for record in alone.values()} == {None}
     assert found == alone
 
     # The first process alone speaks: of its own five cells as they end, and of all in the table.

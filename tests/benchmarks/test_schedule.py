@@ -13,6 +13,7 @@ from benchmarks import cli, launch, schedule
 from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
+from benchmarks.parallel import Sharing
 from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
 from benchmarks.schedule import plan, run_cells
 from benchmarks.suite import Budget, Cell, Inventory, Lookup, cells_of, load_suite
@@ -50,7 +51,7 @@ def cell(method="uniform-mse", model="resnet8", bits="W4A4", seed=None, inventor
 
 def ok(of: Cell, search_seconds=1.0, evaluation_seconds=0.5, processes=ALONE) -> Record:
     return Record(
-        **identity(of, now(), processes),
+        **identity(of, now(), Sharing(processes)),
         status="ok",
         metric=MetricFacts(name="top-1", unit="%", difference_unit="points"),
         score=90.0,
@@ -60,7 +61,7 @@ def ok(of: Cell, search_seconds=1.0, evaluation_seconds=0.5, processes=ALONE) ->
 
 
 def failed(of: Cell, reason="OSError: away") -> Record:
-    return Record(**identity(of, now(), ALONE), status="failed", reason=reason, traceback="...")
+    return Record(**identity(of, now(), Sharing(ALONE)), status="failed", reason=reason, traceback="...")
 
 
 SKIPPED = cell(model="mobilenetv2-small")
@@ -112,7 +113,7 @@ class Bench:
         report("search", 1, 1)
         if cell.key in self.outcome:
             raise self.outcome[cell.key]
-        return ok(cell, processes=context.processes)
+        return ok(cell, processes=context.sharing.processes)
 
     def tracker(self, out, warn):
         assert out == self.out
@@ -210,8 +211,7 @@ def test_the_expected_time_is_the_median_of_the_nearest_measured_cells(tmp_path)
 
 def test_the_expected_time_of_a_mode_says_nothing_of_the_other(tmp_path):
     write_record(tmp_path, ok(cell("dqss", seed=0), 1.5, 0.5))
-    learned = {"weight_quantizers": ("lsq",), "activation_quantizers": ("lsq",), "budget": Budget(2, 64, 0.0)}
-    training = replace(cell("dqss", seed=0), mode="qat", **learned)
+    training = replace(cell("dqss", seed=0), mode="qat", **LEARNED)
     assert plan([training], tmp_path).expected_seconds is None
     write_record(tmp_path, ok(replace(training, seed=1), 100.0, 0.5))
     assert plan([training], tmp_path).expected_seconds == 100.5
@@ -373,6 +373,134 @@ def test_processes_share_the_cells_and_the_first_one_tracks_all(bench, monkeypat
     assert sorted(bench.tracked) == sorted(keys(cells))
     assert (other.tracked, other.closed) == ([], [])
     assert [len(each.events.of("finished")) for each in (bench, other)] == [3, 2]
+
+
+LEARNED = {"weight_quantizers": ("lsq",), "activation_quantizers": ("lsq",), "budget": Budget(2, 64, 0.0)}
+TRAINED = [replace(cell("dqss", seed=seed), mode="qat", **LEARNED) for seed in (0, 1)]
+
+
+class Pair:
+    """Two threads that stand for two processes of a run by `--parallel data`, on the same output folder."""
+
+    def __init__(self, first: Bench, monkeypatch):
+        self.benches = first, Bench(first.out)
+        self.outcome: dict[tuple[int, str], Exception] = {}
+        self.errors: dict[int, Exception] = {}
+        self.ran = [], []
+        barrier, words, self.rank = threading.Barrier(2, timeout=60), {}, threading.local()
+
+        class Together(Processes):
+            def meet(self):
+                barrier.wait()
+
+            def tell(self, word):
+                words[self.rank] = word
+                barrier.wait()
+                told = [words[0], words[1]]
+                barrier.wait()
+                return told
+
+        def run_cell(cell, context, report):
+            rank = context.sharing.processes.rank
+            self.ran[rank].append(cell.key)
+            if (rank, cell.key) in self.outcome:
+                raise self.outcome[rank, cell.key]
+            return replaced(ok(cell), context.sharing.told(cell))
+
+        monkeypatch.setattr(launch, "join", lambda: Together(self.rank.number, 2, self.rank.number))
+        monkeypatch.setattr(benchmarks.cell, "run_cell", run_cell)
+
+    def run(self, *cells, fail_fast=False):
+        """Run the cells that are named for each process in both of them."""
+        cells = cells * 2 if len(cells) == 1 else cells
+
+        def one(rank):
+            self.rank.number = rank
+            bench = self.benches[rank]
+            bench.events.out = bench.out
+            try:
+                run_cells(cells[rank], bench.out, bench.events, fail_fast=fail_fast, max_cells=None, parallel="data")
+            except launch.LaunchError as error:
+                self.errors[rank] = error
+
+        threads = [threading.Thread(target=one, args=(rank,)) for rank in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = {record.key: record for record in iterate_records(self.benches[0].out)}
+        return [found.get(cell.key) for cell in cells[0]]
+
+
+def replaced(record, parallel):
+    return record.model_copy(update={"parallel": parallel, "processes": 2})
+
+
+@pytest.fixture
+def pair(bench, monkeypatch):
+    return Pair(bench, monkeypatch)
+
+
+def test_processes_train_together_what_trains_and_deal_out_the_rest(pair):
+    records = pair.run([*TRAINED, *FOUR])
+    assert pair.ran == ([FOUR[0].key, FOUR[2].key, *keys(TRAINED)], [FOUR[1].key, FOUR[3].key, *keys(TRAINED)])
+    assert [(record.status, record.parallel) for record in records] == [("ok", "data")] * 2 + [("ok", "cells")] * 4
+    # The first alone writes, tells and tracks what both have trained; it tracks what the other ran too.
+    assert [key for key, _ in pair.benches[0].events.of("finished")] == pair.ran[0]
+    assert [key for key, _ in pair.benches[1].events.of("finished")] == pair.ran[1][:2]
+    assert sorted(pair.benches[0].tracked) == sorted(keys([*TRAINED, *FOUR]))
+    assert not pair.errors
+
+
+def test_a_cell_that_fails_in_one_process_fails_in_both_and_they_go_on(pair):
+    pair.outcome[1, TRAINED[0].key] = RuntimeError("no memory")
+    records = pair.run(TRAINED)
+    assert [(record.status, record.reason) for record in records] == [
+        ("failed", "process 1: RuntimeError: no memory"),
+        ("ok", None),
+    ]
+    assert pair.ran == (keys(TRAINED), keys(TRAINED))
+
+
+def test_a_failure_in_one_process_ends_a_run_that_fails_fast_in_both(pair):
+    pair.outcome[1, TRAINED[0].key] = RuntimeError("no memory")
+    assert pair.run(TRAINED, fail_fast=True)[1] is None
+    assert pair.ran == (keys(TRAINED[:1]), keys(TRAINED[:1]))
+
+
+def test_a_failure_in_the_share_of_one_process_ends_a_run_that_fails_fast_before_the_others_train(pair):
+    pair.outcome[1, FOUR[1].key] = RuntimeError("no memory")
+    pair.run([*FOUR[:2], *TRAINED], fail_fast=True)
+    assert pair.ran == (keys(FOUR[:1]), keys(FOUR[1:2]))
+    assert not pair.errors
+
+
+def test_processes_that_see_other_records_are_told_so(pair):
+    pair.run(TRAINED, TRAINED[:1])
+    assert pair.ran == ([], [])
+    for rank in (0, 1):
+        assert "a folder that all machines share" in str(pair.errors[rank])
+
+
+@pytest.mark.parametrize("error", [launch.LaunchError("waited"), launch.GoneError("gone")])
+def test_a_process_that_failed_alone_says_why_and_one_that_was_left_alone_does_not(bench, monkeypatch, error):
+    class Lone(Processes):
+        def meet(self):
+            pass
+
+        def tell(self, word):
+            if word.startswith("RuntimeError"):
+                raise error
+            return [word, word]
+
+    monkeypatch.setattr(launch, "join", lambda: Lone(1, 2, 1))
+    bench.outcome = {TRAINED[0].key: RuntimeError("no memory")}
+    bench.events.out = bench.out
+    with pytest.raises(type(error)):
+        run_cells(TRAINED, bench.out, bench.events, fail_fast=False, max_cells=None, parallel="data")
+    found = [(record.status, record.reason, record.parallel) for record in iterate_records(bench.out)]
+    assert found == ([] if str(error) == "gone" else [("failed", "RuntimeError: no memory", "data")])
+    assert bench.ran == keys(TRAINED[:1])
 
 
 SUITE = """\

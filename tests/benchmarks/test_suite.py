@@ -101,6 +101,11 @@ def test_a_training_cell_has_its_budget_and_the_versions_of_all_that_it_trains_w
     assert [entry["name"] for entry in cell.definition["quantizers"]["weight"]] == ["dorefa"]
     for old, new in (("epochs: 2", "epochs: 3"), ("size: 64", "size: 32"), ("size: 64", "size: 64, distillation: 0.5")):
         assert set(keys_of(before)).isdisjoint(keys_of(cells(QAT.replace(old, new))))
+    usual = "size: 64, accumulation: 1, precision: no, zero: 0"
+    assert keys_of(cells(QAT.replace("size: 64", usual))) == keys_of(before)
+    for name, value in (("accumulation", 2), ("precision", "bf16"), ("zero", 2)):
+        unusual = cells(QAT.replace("size: 64", f"size: 64, {name}: {value}"))
+        assert {c.definition["training"][name] for c in unusual if c.mode == "qat"} == {value}
     for table, name, changed in (
         (LEARNED, "dorefa", {"uniform-pact", "uniform-dorefa", "dqss"}),
         (LEARNED, "pact", {"uniform-pact", "dqss"}),

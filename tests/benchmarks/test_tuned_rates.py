@@ -6,7 +6,8 @@ import torch
 from benchmarks import cli
 from benchmarks.cell import Context, run_cell
 from benchmarks.launch import Processes
-from benchmarks.suite import cells_of, load_suite
+from benchmarks.parallel import Sharing
+from benchmarks.suite import cells_of, find_suite, load_suite
 from benchmarks.tasks import fashion_mnist
 from benchmarks.tasks.base import Split
 from benchmarks.tuned_rates import Bench, Tuned, rates_of, snippet, tune
@@ -86,7 +87,7 @@ def test_a_trial_is_the_mean_of_the_validation_scores_of_its_cells_and_no_test_i
         "data",
         lambda task, split: untested(task, Split.VALIDATION if split is Split.TEST else split),
     )
-    context = Context(Processes(0, 1, 0))
+    context = Context(Sharing(Processes(0, 1, 0)))
     for tuned in (lsq, dqss):
         measured = [run_cell(c, context, no_report).validation_score for c in cells if c.method == tuned.method]
         assert tuned.best.score == pytest.approx(sum(measured) / 2)
@@ -194,3 +195,12 @@ def test_the_command_prints_scores_and_lines_for_the_suite(scored, suite, tmp_pa
 def test_a_suite_without_training_has_nothing_to_tune(capsys):
     assert cli.main(["tune", "classification"]) == 2
     assert "no cell of mode qat is chosen" in capsys.readouterr().err
+
+
+def test_what_one_process_cannot_train_is_not_tuned(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.engine._installed", lambda name: True)
+    shipped = find_suite("classification_qat").read_text()
+    path = tmp_path / "zero.yaml"
+    path.write_text(shipped.replace("batch_size: 64}", "batch_size: 64, zero: 2}"))
+    assert cli.main(["tune", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "qat: training: zero: 2 is not allowed in 1 process." in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leaderboard.statistics import Interval
 from leaderboard.views.base import slug
-from leaderboard.views.wording import interval, number, protocol_words, seconds, signed
+from leaderboard.views.wording import budget_words, interval, number, protocol_words, seconds, signed
 
 
 def test_minus_is_a_minus_sign_and_what_rounds_to_zero_has_none():
@@ -33,3 +33,10 @@ def test_a_protocol_with_its_ends_at_eight_bits_says_so(record):
     said = protocol_words(record("dqss", [1]).model_copy(update={"definition": eight}))
     assert said.endswith("first and all from the enlarging one on at 8 bits")
     assert protocol_words(record("dqss", [1]).model_copy(update={"definition": {"protocol": "odd"}})) == ""
+
+
+def test_a_budget_says_what_is_unusual_about_its_steps(record):
+    training = {"epochs": 1, "batch_size": 32, "distillation": 0.5, "precision": "bf16", "accumulation": 2}
+    definition = {**record("dqss", [1]).definition, "training": training}
+    said = budget_words(record("dqss", [1]).model_copy(update={"definition": definition}))
+    assert said == "1 epoch in batches of 32, 0.5 of the loss by distillation, precision bf16, accumulation 2"

@@ -41,6 +41,32 @@ MALFORMED = {
         "batch_size: 64, distillation: 1.5",
         "12: qat.training.distillation: 1.5 is not allowed. Give a number between 0 and 1.",
     ),
+    "no part": (
+        "batch_size: 64",
+        "batch_size: 64, accumulation: 0",
+        "12: qat.training.accumulation: 0 is not allowed. Give 1 or more.",
+    ),
+    "parts that are not equal": (
+        "batch_size: 64",
+        "batch_size: 64, accumulation: 3",
+        "12: qat.training.accumulation: 3 is not allowed, since a batch of 64 cannot be cut into as many equal parts. "
+        "Give a divisor.",
+    ),
+    "unknown precision": (
+        "batch_size: 64",
+        "batch_size: 64, precision: bf61",
+        "12: qat.training.precision: 'bf61' is not allowed. Did you mean 'bf16'?",
+    ),
+    "a stage of ZeRO that there is none of": (
+        "batch_size: 64",
+        "batch_size: 64, zero: 3",
+        "12: qat.training.zero: 3 is not allowed. Give 0 (none), 1 or 2.",
+    ),
+    "ZeRO in lower precision": (
+        "batch_size: 64",
+        "batch_size: 64, precision: bf16, zero: 1",
+        "12: qat.training.precision: 'bf16' is not allowed with zero 1. Write 'no'.",
+    ),
     "a range for a learned quantizer": (
         "[lsq, sawb, dorefa]",
         "[lsqq]",
@@ -118,6 +144,17 @@ MALFORMED = {
         "- dqss: {warm_up: 0.5, search: 0.6}",
         "15: qat.methods.dqss.search: 0.6 is not allowed. Give a number above 0 that is, with warm_up (0.5), "
         "at most 1.",
+    ),
+    "nothing to begin from": (
+        "- dqss",
+        "- dqss: {then: begin}",
+        "15: qat.methods.dqss.then: 'begin' is not allowed. Allowed: go-on, restart.",
+    ),
+    "no step left to restart for": (
+        "- dqss",
+        "- dqss: {warm_up: 0.5, search: 0.5, then: restart}",
+        "15: qat.methods.dqss.then: 'restart' is not allowed where warm_up (0.5) and search (0.5) take all of 1000000 "
+        "steps. Leave some, or write 'go-on'.",
     ),
     "affine weights": (
         "all-layers",
