@@ -7,7 +7,7 @@ from benchmarks import cli
 from benchmarks.cell import Context, run_cell
 from benchmarks.launch import Processes
 from benchmarks.parallel import Sharing
-from benchmarks.suite import cells_of, find_suite, load_suite
+from benchmarks.suite import cells_of, load_suite
 from benchmarks.tasks import fashion_mnist
 from benchmarks.tasks.base import Split
 from benchmarks.tuned_rates import Bench, Tuned, rates_of, snippet, tune
@@ -199,8 +199,7 @@ def test_a_suite_without_training_has_nothing_to_tune(capsys):
 
 def test_what_one_process_cannot_train_is_not_tuned(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("benchmarks.engine._installed", lambda name: True)
-    shipped = find_suite("classification_qat").read_text()
     path = tmp_path / "zero.yaml"
-    path.write_text(shipped.replace("batch_size: 64}", "batch_size: 64, zero: 2}"))
+    path.write_text(SUITE.replace("batch_size: 32}", "batch_size: 32, zero: 2}"))
     assert cli.main(["tune", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "qat: training: zero: 2 is not allowed in 1 process." in capsys.readouterr().err
