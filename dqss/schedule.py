@@ -70,8 +70,8 @@ class Schedule:
             raise UnknownNameError(f"then: '{self.then}' is not allowed. {did_you_mean(self.then, THEN)}")
         if self.then == "restart" and self.end == self.steps:
             raise ValueError(
-                f"then: 'restart' is not allowed where warm_up ({self.warm_up}) and search ({self.search}) take all of "
-                f"{self.steps} steps. Leave some, or write 'go-on'."
+                f"then: 'restart' is not allowed where warm_up ({self.warm_up}) and search ({self.search}) take all "
+                "steps. Leave some, or write 'go-on'."
             )
 
     @property

@@ -163,7 +163,7 @@ MALFORMED = {
     "no step left to restart for": (
         "- dqss",
         "- dqss: {warm_up: 0.5, search: 0.5, then: restart}",
-        "15: qat.methods.dqss.then: 'restart' is not allowed where warm_up (0.5) and search (0.5) take all of 1000000 "
+        "15: qat.methods.dqss.then: 'restart' is not allowed where warm_up (0.5) and search (0.5) take all "
         "steps. Leave some, or write 'go-on'.",
     ),
     "affine weights": (
