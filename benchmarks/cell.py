@@ -24,7 +24,7 @@ from benchmarks.tasks import TASKS
 from benchmarks.tasks.base import Report, Split
 from dqss.cost import bit_operations, size_bytes
 
-VERSIONED = ("dqss-bench", "torch", "numpy", "optuna")
+VERSIONED = ("dqss-bench", "torch", "numpy", "optuna", "accelerate", "deepspeed")
 
 
 @dataclass(frozen=True)

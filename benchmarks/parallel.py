@@ -72,7 +72,7 @@ class Sharing:
                 f"{name}: {value} is not allowed where each of {self.processes.world} processes takes cells of its "
                 "own. Write `--parallel data`."
             )
-        if _is_special(budget):
+        if _is_special(budget) or self.together(cell):
             self.engine(cell)
 
     def engine(self, cell: Cell) -> Engine:

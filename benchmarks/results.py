@@ -128,11 +128,11 @@ def bar_of(mode: str, groups: Mapping[str, Sequence[Record]]) -> str | None:
     """Return the method that others are compared with.
 
     It is `best-uniform`, chosen on calibration data. Training has no such cell: it is the uniform method with the best
-    score on search-validation, the mean over seeds; None where no uniform method ended well.
+    score on search-validation, the mean over seeds; None where there is no uniform method.
 
     Args:
         mode: of all records.
-        groups: method -> its records, all ok.
+        groups: method -> its records, all ok; in training of the same seeds, or the mean is of other ones.
     """
     if mode == "ptq":
         return BAR
@@ -280,7 +280,7 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     for where, group in groupby(in_reading_order(records), place):
         block = list(group)
         ended_well = [record for record in block if record.status == "ok"]
-        bar, bars = _bar(block[0].mode, ended_well)
+        bar, bars = _bar(block)
         labels = {record.key: _label(record, block) for record in block}
         lines = tuple(
             _line(label, [record for record in block if labels[record.key] == label], bars, bar)
@@ -293,11 +293,17 @@ def compare(records: Iterable[Record]) -> list[Comparison]:
     return comparisons
 
 
-def _bar(mode: str, ended_well: Sequence[Record]) -> tuple[str | None, list[Record]]:
+def _bar(block: Sequence[Record]) -> tuple[str | None, list[Record]]:
     """Return the bar and its records; of a method with several variants none is the bar, and no other stands in."""
+    mode = block[0].mode
     groups: dict[str, list[Record]] = {}
-    for record in ended_well:
-        groups.setdefault(record.method, []).append(record)
+    for record in block:
+        if record.status == "ok":
+            groups.setdefault(record.method, []).append(record)
+    if mode == "qat":
+        # A seed that failed or is still to do must not decide which algorithm is the bar, as on the leaderboard.
+        asked = {record.seed for record in block}
+        groups = {method: group for method, group in groups.items() if {record.seed for record in group} == asked}
     bar = bar_of(mode, groups)
     if bar is None:
         return None, []

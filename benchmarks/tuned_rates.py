@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from benchmarks.cell_qat import trained
 from benchmarks.launch import Processes
@@ -140,6 +141,7 @@ def snippet(tuned: Sequence[Tuned]) -> str:
         lines.append(f"    - {name}:")
         for one in tuned:
             if one.method == name:
-                options = ", ".join(f"{option}: {value}" for option, value in one.options.items())
-                lines.append(f"        {one.bits}: {{{options}}}")
+                # YAML reads 5e-05 as a text; what writes it knows that.
+                options = yaml.safe_dump(one.options, default_flow_style=True, sort_keys=False, width=10_000).strip()
+                lines.append(f"        {one.bits}: {options}")
     return "\n".join(lines)

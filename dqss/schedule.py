@@ -46,8 +46,9 @@ class Schedule:
     then: str = "go-on"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps: {self.steps} is not allowed. Give at least 1.")
+        # With a part of a step training would never see its last one.
+        if not (self.steps >= 1 and self.steps % 1 == 0):
+            raise ValueError(f"steps: {self.steps} is not allowed. Give a whole number, at least 1.")
         if not 0 <= self.warm_up < 1:
             raise ValueError(f"warm_up: {self.warm_up} is not allowed. Give a number from 0 to below 1.")
         if not (self.search > 0 and self.warm_up + self.search <= 1):
@@ -59,6 +60,8 @@ class Schedule:
             raise UnknownNameError(
                 f"relaxation: '{self.relaxation}' is not allowed. {did_you_mean(self.relaxation, RELAXATIONS)}"
             )
+        if self.warm == math.inf:
+            raise ValueError(f"warm: {self.warm} is not allowed. Give a finite number.")
         if not self.warm >= self.cold > 0:
             raise ValueError(f"cold: {self.cold} is not allowed. Give a number above 0, at most warm ({self.warm}).")
         if not 0 <= self.rise < 1:
@@ -67,8 +70,8 @@ class Schedule:
             raise UnknownNameError(f"then: '{self.then}' is not allowed. {did_you_mean(self.then, THEN)}")
         if self.then == "restart" and self.end == self.steps:
             raise ValueError(
-                f"then: 'restart' is not allowed where warm_up ({self.warm_up}) and search ({self.search}) take all of "
-                f"{self.steps} steps. Leave some, or write 'go-on'."
+                f"then: 'restart' is not allowed where warm_up ({self.warm_up}) and search ({self.search}) take all "
+                "steps. Leave some, or write 'go-on'."
             )
 
     @property

@@ -22,7 +22,8 @@ class Snapshots:
     """Where a training is kept while it lasts, and how often. What is in the folder is deleted when it ends.
 
     Args:
-        folder: of this training alone; made where it does not exist. Several processes must see the same one.
+        folder: of this training alone; made where it does not exist. Several processes must see the same one. That the
+            batches, the loss or the calibration are others than before is not noticed.
         every: how many steps lie between two snapshots.
     """
 

@@ -5,6 +5,9 @@ Checks that pydantic does not know raise `fault`, which carries the key to blame
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
+
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from benchmarks.yaml_lines import clip
@@ -26,6 +29,8 @@ EXPECTED = {
     "bool_type": "Give true or false.",
     "string_type": "Give a name, in quotes where YAML reads something else.",
 }
+POWER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?[eE][-+]?[0-9]{1,2}")
+"""A number that YAML 1.1 takes for a text where it lacks the point, or the sign of the exponent."""
 
 
 def fault(what: str, *at: str | int) -> PydanticCustomError:
@@ -60,6 +65,9 @@ def explain(error: ErrorDetails) -> str:
     """Return what was found and what is allowed, for one of pydantic's errors."""
     if error["type"] == "fault":
         return str(error["ctx"]["what"])
+    if error["type"] == "float_type" and POWER.fullmatch(str(error["input"])):
+        written = f"{Decimal(error['input']):f}"
+        return f"found {shown(error['input'])}, since YAML reads no such power of ten. Write {written}."
     if error["type"] == "literal_error":
         return f"found {shown(error['input'])}. Give {error['ctx']['expected']}."
     return f"found {shown(error['input'])}. {EXPECTED.get(error['type'], error['msg'] + '.')}"

@@ -165,6 +165,9 @@ class QatSection(Section):
             if method.name in seen:
                 raise fault(f"'{method.name}' would run twice. Delete one.", "methods", i)
             seen.add(method.name)
+        if "uniform" in seen and all(UNIFORM + name in seen for name in self.algorithms):
+            what = "'uniform' makes no cell: each of its algorithms is named beside it. Delete it."
+            raise fault(what, "methods", [method.name for method in self.methods].index("uniform"))
         return self
 
     def unfolded(self) -> list[Training]:

@@ -89,10 +89,23 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def command(record: Record) -> str:
     """Return the shell command that repeats a record's cell, into a new folder: a finished cell is not run twice."""
     only = f"model={record.model},bits={record.bits},method={record.method},mode={record.mode}"
-    words = ["dqss-bench", "run", record.suite, "--only", only]
+    words = [*_program(record), "run", record.suite, "--only", only]
     if record.seed is not None:
         words += ["--seeds", str(record.seed)]
+    if record.parallel == "data":
+        words += ["--parallel", "data"]
     return shlex.join([*words, "--out", "again"])
+
+
+def _program(record: Record) -> list[str]:
+    if record.parallel != "data":
+        return ["dqss-bench"]
+    launcher = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(record.processes), "-m", "benchmarks"]
+    if record.hardware.get("device") != "cpu":
+        return launcher
+    # DeepSpeed has its own way to be told so.
+    zero = record.definition.get("training", {}).get("zero")
+    return ["DS_ACCELERATOR=cpu" if zero else "ACCELERATE_USE_CPU=true", *launcher]
 
 
 def bar_name(mode: str) -> str:

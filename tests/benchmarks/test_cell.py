@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy
 import pytest
@@ -81,6 +82,8 @@ def test_the_record_says_which_cell_it_is_of(records, cells):
         assert record.definition["model"]["checkpoint"] == find_checkpoint("resnet8", "fashion-mnist").sha256
         assert record.definition["task"]["data"] == embedded_digest("fashion-mnist")
         assert record.versions["torch"] == torch.__version__
+        # It computes the steps of trainings that several processes share.
+        assert record.versions["accelerate"] == version("accelerate")
         assert record.threads == 1
 
 

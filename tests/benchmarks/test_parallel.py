@@ -124,6 +124,14 @@ def test_what_cannot_be_trained_is_told_before_anything_runs(monkeypatch, budget
         sharing(*among).check([cell(**budget)])
 
 
+def test_a_launch_that_no_training_can_use_is_told_before_anything_runs(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(LaunchError, match="--use_deepspeed is not allowed"):
+        sharing(2, "data").check([cell()])
+    sharing(2).check([cell()])
+
+
 def test_a_usual_budget_asks_for_nothing():
     sharing(1).check([cell(), cell(accumulation=2)])
     sharing(2).check([cell(batch_size=65)])

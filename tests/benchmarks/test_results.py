@@ -196,6 +196,21 @@ def test_the_bar_of_training_is_the_uniform_method_with_the_best_mean_on_validat
     }
 
 
+@pytest.mark.parametrize("lost", [[], [make_record("uniform-lsq", 1, mode="qat", status="failed", reason="loss: nan")]])
+def test_a_uniform_method_without_all_seeds_is_not_the_bar_of_training(lost):
+    lucky = make_record("uniform-lsq", 0, 90.0, mode="qat", validation_score=95.0)
+    whole = [make_record("uniform-dsq", seed, 88.0, mode="qat", validation_score=90.0) for seed in (0, 1)]
+    dqss = [make_record("dqss", seed, 92.0, mode="qat", validation_score=9.0) for seed in (0, 1)]
+    (comparison,) = compare([lucky, *lost, *whole, *dqss])
+    assert comparison.bar == "uniform-dsq"
+    assert {line.method: line.gain for line in comparison.lines} == {
+        "uniform-lsq": 2.0,
+        "uniform-dsq": None,
+        "dqss": 4.0,
+    }
+    assert compare([lucky, *lost, *dqss])[0].bar is None
+
+
 def test_without_a_uniform_method_that_ended_well_training_has_no_bar():
     failed = make_record("uniform-lsq", 0, mode="qat", status="failed", reason="loss: nan")
     (comparison,) = compare([failed, make_record("dqss", 0, 92.0, mode="qat", validation_score=9.0)])

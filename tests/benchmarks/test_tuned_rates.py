@@ -172,7 +172,7 @@ def test_the_lines_for_the_suite_are_read_as_what_was_found(suite):
     found = {
         ("uniform-lsq", "W3A3"): {"network": 0.00123, "quantizers": 0.1},
         ("dqss", "W3A3"): {"search": 0.5},
-        ("uniform-lsq", "W2A2"): {"network": 0.002},
+        ("uniform-lsq", "W2A2"): {"network": 0.00005, "quantizers": 0.0000123},
         ("dqss", "W2A2"): {},
     }
     before = SUITE[: SUITE.index("  methods:")]

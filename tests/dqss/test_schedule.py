@@ -9,7 +9,10 @@ from dqss.schedule import Rates, Schedule
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, r"steps: 0 is not allowed\. Give at least 1\."),
+        ({"steps": 0}, r"steps: 0 is not allowed\. Give a whole number, at least 1\."),
+        # Half a step more than the batches would never come.
+        ({"steps": 10.5}, r"steps: 10\.5 is not allowed\. Give a whole number"),
+        ({"steps": math.inf}, r"steps: inf is not allowed\."),
         ({"warm_up": -0.1}, r"warm_up: -0\.1 is not allowed\. Give a number from 0 to below 1\."),
         ({"warm_up": 1.0}, r"warm_up: 1\.0 is not allowed\."),
         ({"warm_up": math.nan}, r"warm_up: nan is not allowed\."),
@@ -20,6 +23,7 @@ from dqss.schedule import Rates, Schedule
         ({"warm_up": 0.1, "search": 0.91}, r"search: 0\.91 is not allowed\."),
         ({"search": math.nan}, r"search: nan is not allowed\."),
         ({"cold": 2.0}, r"cold: 2\.0 is not allowed\. Give a number above 0, at most warm \(1\.0\)\."),
+        ({"warm": math.inf}, r"warm: inf is not allowed\. Give a finite number\."),
         ({"cold": 0.0}, r"cold: 0\.0 is not allowed\."),
     ],
 )

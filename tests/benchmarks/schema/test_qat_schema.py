@@ -134,6 +134,16 @@ MALFORMED = {
         "- dqss: {network: fast}",
         "15: qat.methods.dqss.network: found the text 'fast'. Give a number.",
     ),
+    "rate that YAML reads as a text": (
+        "- dqss",
+        "- dqss: {network: 1e-5}",
+        "15: qat.methods.dqss.network: found the text '1e-5', since YAML reads no such power of ten. Write 0.00001.",
+    ),
+    "uniform for nothing": (
+        "- uniform\n",
+        "- uniform-lsq\n    - uniform\n    - uniform-sawb\n    - uniform-dorefa\n    - uniform-pact\n",
+        "15: qat.methods: 'uniform' makes no cell: each of its algorithms is named beside it. Delete it.",
+    ),
     "rate of nothing": (
         "- uniform",
         "- uniform-lsq: {network: 0}",
@@ -153,7 +163,7 @@ MALFORMED = {
     "no step left to restart for": (
         "- dqss",
         "- dqss: {warm_up: 0.5, search: 0.5, then: restart}",
-        "15: qat.methods.dqss.then: 'restart' is not allowed where warm_up (0.5) and search (0.5) take all of 1000000 "
+        "15: qat.methods.dqss.then: 'restart' is not allowed where warm_up (0.5) and search (0.5) take all "
         "steps. Leave some, or write 'go-on'.",
     ),
     "affine weights": (

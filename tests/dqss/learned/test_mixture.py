@@ -67,7 +67,8 @@ def test_each_algorithm_gets_its_own_gradients(name):
     # Twice the same algorithm, for there is a mixture of several only.
     found, expected = (outcome(mix, x, 3, [name, name], gradient) for mix in (mixture, sum_of))
     for ours, theirs in zip(found, expected, strict=True):
-        assert len(ours) == 0 or apart(ours, theirs) < 0.05
+        assert ours.shape == theirs.shape
+        assert len(theirs) == 0 or apart(ours, theirs) < 0.05
 
 
 def test_the_gradient_of_ewgs_knows_the_sign_of_what_comes_in():
