@@ -9,14 +9,14 @@ import torch
 
 from benchmarks.meter import Meter
 from benchmarks.methods import METHODS
-from benchmarks.records import LayerFacts, entropy
+from benchmarks.records import LayerFacts
 from benchmarks.subject import Calibrated
 from benchmarks.suite import Cell
 from benchmarks.tasks.base import Report, Scores, Split
 from dqss.candidates import activation_candidate, plain_name, weight_candidate
 from dqss.ptq import pose, quantize
 from dqss.reconstruction import RECONSTRUCTIONS
-from dqss.search.base import Found, Search, SearchProblem
+from dqss.search.base import Search, SearchProblem
 from dqss.sqnr import layer_sqnr
 from dqss.strategy import Strategy
 from dqss.weights import moments_of, reconstruct
@@ -113,7 +113,9 @@ def run_ptq(cell: Cell, searches: Searches, report: Report) -> tuple[Scores, Str
             "evaluation_seconds": evaluation_seconds,
             "forward_passes": problem.cost.forward_passes + reconstructed.images,
             "peak_memory_mb": meter.peak_memory_mb,
-            "layers": _layer_facts(problem, found),
+            "layers": LayerFacts.by_layer(
+                layer_sqnr(problem.prepared, problem.calibration, found.strategy), found.alpha
+            ),
             "curves": found.curves,
         },
     )
@@ -122,18 +124,3 @@ def run_ptq(cell: Cell, searches: Searches, report: Report) -> tuple[Scores, Str
 def search_of(cell: Cell) -> Search:
     """Return the cell's search with its options."""
     return METHODS.create(cell.search, cell.options)
-
-
-def _layer_facts(problem: SearchProblem, found: Found) -> dict[str, LayerFacts]:
-    facts = {}
-    for name, (weight, activation) in layer_sqnr(problem.prepared, problem.calibration, found.strategy).items():
-        alpha = found.alpha[name] if found.alpha else (None, None)
-        facts[name] = LayerFacts(
-            weight_sqnr_db=weight,
-            activation_sqnr_db=activation,
-            alpha_weight=alpha[0],
-            alpha_activation=alpha[1],
-            entropy_weight=entropy(alpha[0]),
-            entropy_activation=entropy(alpha[1]),
-        )
-    return facts

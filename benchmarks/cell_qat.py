@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.learned_sqnr import learned_sqnr
 from benchmarks.meter import Meter
 from benchmarks.methods import QAT_METHODS
-from benchmarks.records import LayerFacts, entropy, training_folder
+from benchmarks.records import LayerFacts, training_folder
 from benchmarks.subject import Calibrated, renamed
 from benchmarks.suite import Budget, Cell
 from benchmarks.tasks.base import Report, Scores, Split, Task, generator_of
@@ -48,7 +48,9 @@ def run_qat(
             "evaluation_seconds": evaluation.seconds,
             "forward_passes": images_sent(result.report.steps, budget),
             "peak_memory_mb": training.peak_memory_mb,
-            "layers": _layer_facts(result, calibrated.batches),
+            "layers": LayerFacts.by_layer(
+                learned_sqnr(result.model, list(result.strategy.layers), calibrated.batches), result.report.alpha
+            ),
             "curves": result.report.curves,
         },
     )
@@ -134,19 +136,3 @@ def images_sent(steps: int, budget: Budget) -> int:
     """
     # Distillation asks the full-precision model about every image.
     return steps * budget.batch_size * (4 if budget.distillation > 0 else 3)
-
-
-def _layer_facts(result: QatResult, batches: tuple[Tensor, ...]) -> dict[str, LayerFacts]:
-    names = list(result.strategy.layers)
-    facts = {}
-    for name, (weight, activation) in learned_sqnr(result.model, names, batches).items():
-        alpha = result.report.alpha[name] if result.report.alpha else (None, None)
-        facts[name] = LayerFacts(
-            weight_sqnr_db=weight,
-            activation_sqnr_db=activation,
-            alpha_weight=alpha[0],
-            alpha_activation=alpha[1],
-            entropy_weight=entropy(alpha[0]),
-            entropy_activation=entropy(alpha[1]),
-        )
-    return facts

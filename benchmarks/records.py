@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,26 @@ class LayerFacts(_Part):
     alpha_activation: list[float] | None = None
     entropy_weight: float | None = None
     entropy_activation: float | None = None
+
+    @classmethod
+    def by_layer(
+        cls,
+        sqnr: Mapping[str, tuple[float | None, float | None]],
+        alpha: Mapping[str, tuple[list[float], list[float]]] | None,
+    ) -> dict[str, LayerFacts]:
+        """Return layer name -> facts, of each layer's SQNR and alpha, both for (weight, activation)."""
+        facts = {}
+        for name, (weight, activation) in sqnr.items():
+            shares = alpha[name] if alpha else (None, None)
+            facts[name] = cls(
+                weight_sqnr_db=weight,
+                activation_sqnr_db=activation,
+                alpha_weight=shares[0],
+                alpha_activation=shares[1],
+                entropy_weight=entropy(shares[0]),
+                entropy_activation=entropy(shares[1]),
+            )
+        return facts
 
 
 class Outcomes(_Part):
