@@ -65,7 +65,7 @@ def gradients(base: type, *arguments, relaxation: str = "softmax") -> list[dict[
             self.seen.append(copy.deepcopy(found))
 
     engine = Still(*arguments)
-    trained(engine, SEARCH, Schedule(steps=10, relaxation=relaxation))
+    trained(engine, SEARCH, Schedule(steps=10, warm_up=0.1, search=0.3, relaxation=relaxation))
     return engine.seen
 
 

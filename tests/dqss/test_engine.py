@@ -34,7 +34,7 @@ class Still(Alone):
 
 @pytest.mark.parametrize("relaxation", ["softmax", "gumbel"])
 def test_parts_have_the_gradients_of_whole_batches_in_every_phase(tiny, batches, training, relaxation):
-    schedule, engines = Schedule(steps=10, relaxation=relaxation), (Still(1), Still(2))
+    schedule, engines = Schedule(steps=10, warm_up=0.1, search=0.3, relaxation=relaxation), (Still(1), Still(2))
     for engine in engines:
         train_qat(tiny, training, F.mse_loss, batches, schedule, engine=engine, **FEW)
     whole, parts = (engine.seen for engine in engines)
