@@ -1,9 +1,10 @@
 """APoT: levels that are sums of powers of two, denser near 0, within a learned clip.
 
 Li et al., "Additive Powers-of-Two Quantization: An Efficient Non-uniform Discretization for Neural Networks" (ICLR
-2020): with base bit-width 2, a magnitude of 2 n bits is a sum of n terms, each 0 or one of three powers of two; an odd
-bit is one more term of one power. The clip alpha is learned by the reparameterized clipping function, so that its
-gradient is that of rounding where a value lies within, and 1 or -1 beyond. Weights are normalised.
+2020), the section on additive powers of two: with base bit-width 2, a magnitude of 2 n bits is a sum of n terms, each 0
+or one of three powers of two; an odd bit is one more term of one power. The section on the reparameterized clipping
+function: the clip alpha is learned, its gradient is that of rounding where a value lies within, and 1 or -1 beyond. The
+section on weight normalization: weights are normalised.
 
 One bit of a signed tensor, as all weights are, is its sign. The levels are not evenly spaced, so no integers can be
 deployed and `qparams` is refused. Normalisation divides by the standard deviation and, since batch normalisation
