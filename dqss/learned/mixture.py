@@ -8,8 +8,9 @@ a point, as a part of what was sent, is the slope by which the gradients of its 
 (EWGS) treat gradients above and below 0 differently, so each point stands there twice, for either sign.
 
 This is the project's own derivation. Beside `dqss.mixture` it is not exact: an input that lies within half a gap of a
-rounding's boundary may fall to its other side, at most one in `POINTS_PER_LEVEL` of those between two levels, and
-terms that are linear in the input see its point. docs/adr/0006-training.md has the figures.
+rounding's boundary may fall to its other side, and terms that are linear in the input see its point. A gap is the
+batch's range over the number of points, so one far outlier makes all coarser. Figures are in
+docs/adr/0006-training.md.
 """
 
 from __future__ import annotations
