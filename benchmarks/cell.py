@@ -92,10 +92,7 @@ def run_cell(cell: Cell, context: Context, report: Report) -> Record:
         measures=scores.measures,
         size_bytes=size_bytes(prepared),
         bops=bit_operations(prepared, subject.calibrated.batches[0][:1]),
-        strategy={
-            name: LayerChoice(weight=choice.weight, activation=choice.activation, bits=str(choice.bits))
-            for name, choice in strategy.layers.items()
-        },
+        strategy=LayerChoice.by_layer(strategy),
         outcomes=Outcomes.pack(scores.outcomes.cpu().numpy()),
         pictures=scores.pictures,
         ids={split.value: shortened(task.ids(split)) for split in _splits(cell)},

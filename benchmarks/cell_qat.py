@@ -12,7 +12,8 @@ from torch import Tensor
 from benchmarks.learned_sqnr import learned_sqnr
 from benchmarks.meter import Meter
 from benchmarks.methods import QAT_METHODS
-from benchmarks.records import LayerFacts, training_folder
+from benchmarks.qat_methods import QatMethod
+from benchmarks.records import LayerChoice, LayerFacts, training_folder
 from benchmarks.subject import Calibrated, renamed
 from benchmarks.suite import Budget, Cell
 from benchmarks.tasks.base import Report, Scores, Split, Task, generator_of
@@ -32,6 +33,7 @@ def run_qat(
 ) -> tuple[Scores, Strategy, dict[str, Any]]:
     """Return the test scores, the strategy, and the fields of the record that are this mode's own."""
     task, budget = calibrated.task, budget_of(cell)
+    start, start_seconds = calibrated.start(cell.bits, method_of(cell).start, cell.seed or 0, report)
     with Meter() as training:
         result = trained(cell, calibrated, report, engine, snapshots)
     validation = task.evaluate(result.model, Split.VALIDATION, renamed(report, "validation"))
@@ -43,15 +45,16 @@ def run_qat(
         {
             "validation_score": validation.primary,
             # The report counts those before a stop too.
-            "search_seconds": max(training.seconds, result.report.seconds),
+            "search_seconds": start_seconds + max(training.seconds, result.report.seconds),
             "calibration_seconds": calibrated.seconds,
             "evaluation_seconds": evaluation.seconds,
-            "forward_passes": images_sent(result.report.steps, budget),
+            "forward_passes": start.forward_passes + images_sent(result.report.steps, budget),
             "peak_memory_mb": training.peak_memory_mb,
             "layers": LayerFacts.by_layer(
                 learned_sqnr(result.model, list(result.strategy.layers), calibrated.batches), result.report.alpha
             ),
             "curves": result.report.curves,
+            "start": LayerChoice.by_layer(start.strategy),
         },
     )
 
@@ -73,14 +76,16 @@ def trained(
         ValueError: a budget that holds no step, or too few of them for a search; a loss that is not finite.
     """
     task, budget, device = calibrated.task, budget_of(cell), calibrated.batches[0].device
-    method = QAT_METHODS.create(cell.search, cell.options)
+    method = method_of(cell)
     schedule, batches = method.schedule(steps_of(task, budget)), fine_tuning(task, budget, cell.seed or 0, device)
     weights = weight_algorithms(cell.weight_quantizers)
     activations = activation_algorithms(cell.activation_quantizers)
     check(cell.search, weights, activations, schedule, budget.distillation, batches)
+    start, _ = calibrated.start(cell.bits, method.start, cell.seed or 0, report)
     return train_prepared(
         calibrated.at(cell.bits),
         calibrated.calibration,
+        start.strategy,
         batches,
         task.training_loss,
         schedule,
@@ -93,6 +98,11 @@ def trained(
         engine,
         snapshots,
     )
+
+
+def method_of(cell: Cell) -> QatMethod:
+    """Return the cell's method with its options."""
+    return QAT_METHODS.create(cell.search, cell.options)
 
 
 def snapshots_of(cell: Cell, out: Path) -> Snapshots:

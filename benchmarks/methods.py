@@ -18,7 +18,7 @@ QAT_METHODS: Registry[QatMethod] = Registry(
     "training method",
     "benchmarks.qat_methods:QatMethod",
     {
-        "uniform": Entry("benchmarks.qat_methods:Uniform"),
-        "dqss": Entry("benchmarks.qat_methods:Dqss"),
+        "uniform": Entry("benchmarks.qat_methods:Uniform", version=2),
+        "dqss": Entry("benchmarks.qat_methods:Dqss", version=2),
     },
 )

@@ -9,11 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from dqss.ranges import check_start
 from dqss.schedule import Rates, Schedule
 
 
 class QatMethod(ABC):
-    """How to train among the candidates of a cell. A subclass is a frozen dataclass whose fields are its options."""
+    """How to train among the candidates of a cell. A subclass is a frozen dataclass whose fields are its options.
+
+    Attributes:
+        start: the post-training search whose ranges training begins with, one of dqss.ranges.STARTS.
+    """
+
+    start: str
 
     @abstractmethod
     def schedule(self, steps: int) -> Schedule:
@@ -32,13 +39,16 @@ class Uniform(QatMethod):
         network: learning rate, as of dqss.schedule.Rates.
         quantizers: likewise.
         rise: as of dqss.schedule.Schedule.
+        start: one of dqss.ranges.STARTS; by `best-uniform` ranges too are those of one algorithm in all layers.
     """
 
     network: float = Rates.network
     quantizers: float = Rates.quantizers
     rise: float = Schedule.rise
+    start: str = "best-uniform"
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         self.rates()
         self.schedule(steps=1)
 
@@ -64,6 +74,7 @@ class Dqss(QatMethod):
         cold: likewise.
         rise: likewise.
         then: what the derived strategy begins from, `go-on` or `restart`.
+        start: one of dqss.ranges.STARTS; by `dqss` each layer has the ranges of its own post-training algorithms.
     """
 
     network: float = Rates.network
@@ -76,8 +87,10 @@ class Dqss(QatMethod):
     cold: float = Schedule.cold
     rise: float = Schedule.rise
     then: str = Schedule.then
+    start: str = "dqss"
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         self.rates()
         # How many steps there will be is the suite's affair: as many as need no rounding.
         self.schedule(steps=10**6)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from benchmarks.outcomes import fault_of
 from dqss.spec import Bits
+from dqss.strategy import Strategy
 
 SCHEMA_VERSION = 2
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -41,6 +42,14 @@ class LayerChoice(_Part):
     weight: str
     activation: str
     bits: str
+
+    @classmethod
+    def by_layer(cls, strategy: Strategy) -> dict[str, LayerChoice]:
+        """Return layer name -> what the strategy says of it."""
+        return {
+            name: cls(weight=choice.weight, activation=choice.activation, bits=str(choice.bits))
+            for name, choice in strategy.layers.items()
+        }
 
 
 class LayerFacts(_Part):
@@ -190,6 +199,8 @@ class Record(_Part):
         bops: bit operations (multiply-accumulates x weight bits x activation bits) for one input of the calibration
             set.
         strategy: layer name -> choice.
+        start: the same of the post-training strategy by whose ranges training began; None where nothing is trained, and
+            in records that are older than it.
         layers: layer name -> facts, in the network's order.
         curves: name -> one value per step; as in dqss.search.base.Found and dqss.qat.QatReport.
         pictures: what the model made of a part of one test image, where the task has something to look at.
@@ -230,6 +241,7 @@ class Record(_Part):
     size_bytes: int | None = None
     bops: int | None = None
     strategy: dict[str, LayerChoice] | None = None
+    start: dict[str, LayerChoice] | None = None
     layers: dict[str, LayerFacts] | None = None
     curves: dict[str, list[float]] = {}
     outcomes: Outcomes | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from benchmarks.suite import Cell
 from benchmarks.tasks.base import Report, Split, Task
 from dqss.calibrate import Calibration, calibrate
 from dqss.graph import Prepared, prepare
+from dqss.ranges import Start, find_start
+from dqss.search import DETERMINISTIC
 from dqss.spec import Bits
 
 
@@ -24,6 +26,7 @@ class Calibrated:
         prepared: at some bits; `at` brings it to a cell's.
         batches: calibration inputs, on the model's device.
         seconds: of the one pass over them.
+        starts: (bits, search, seed) -> what training begins with, and the seconds that finding it took.
     """
 
     task: Task
@@ -31,6 +34,7 @@ class Calibrated:
     batches: tuple[Tensor, ...]
     calibration: Calibration
     seconds: float
+    starts: dict[tuple[str, str, int | None], tuple[Start, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cell: Cell, task: Task, network: nn.Module, report: Report) -> Calibrated:
@@ -45,6 +49,23 @@ class Calibrated:
     def at(self, bits: str) -> Prepared:
         """Return the prepared model at these bits."""
         return self.prepared.at(Bits.parse(bits))
+
+    def start(self, bits: str, search: str, seed: int, report: Report) -> tuple[Start, float]:
+        """Return what training begins with, and the seconds of finding it, alike for all cells that share it.
+
+        Args:
+            bits: of the cell.
+            search: one of dqss.ranges.STARTS.
+            seed: of the search.
+            report: called as the search goes on.
+        """
+        key = (bits, search, None if search in DETERMINISTIC else seed)
+        if key not in self.starts:
+            given = self.at(bits), self.calibration, self.batches, search, seed, self.task.output_loss
+            with Meter() as meter:
+                found = find_start(*given, renamed(report, "start"))
+            self.starts[key] = found, meter.seconds
+        return self.starts[key]
 
 
 def loaded(cell: Cell, task: Task, device: torch.device) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Quantization-aware training: prepare, calibrate once, give each layer its candidates, train, derive."""
+"""Quantization-aware training: prepare, calibrate once, find where to begin, give each layer its candidates, train."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dqss.inputs import Batch, call
 from dqss.learned.base import Learned
 from dqss.matching import output_loss
 from dqss.ptq import listed, protocol_of
+from dqss.ranges import check_start, find_start
 from dqss.registry import UnknownNameError, did_you_mean
 from dqss.schedule import Rates, Schedule
 from dqss.search.base import Picks, Report, no_report
@@ -45,7 +46,8 @@ class QatReport:
             where there was nothing to search.
         candidates: names of the (weight, activation) candidates, in the order of alpha.
         steps: how many were taken.
-        seconds: that they took, without preparation and calibration.
+        start: the post-training strategy by whose ranges the quantizers began.
+        seconds: that the steps took, without what went before them.
         notes: what could not be done for this model, what stays in full precision, and whether a snapshot was passed
             over; in whole sentences.
     """
@@ -54,6 +56,7 @@ class QatReport:
     alpha: dict[str, tuple[list[float], list[float]]] | None
     candidates: tuple[tuple[str, ...], tuple[str, ...]]
     steps: int
+    start: Strategy
     seconds: float = field(compare=False)
     notes: tuple[str, ...] = ()
 
@@ -79,6 +82,7 @@ def train_qat(
     schedule: Schedule,
     bits: str = "W4A4",
     search: str = "dqss",
+    start: str = "dqss",
     seed: int = 0,
     protocol: str | Protocol = "all-layers",
     weight_quantizers: Sequence[str] = ALGORITHMS,
@@ -104,6 +108,8 @@ def train_qat(
         schedule: how many steps, and what each does; a uniform strategy takes as many.
         bits: for example "W4A8".
         search: `dqss`, or `uniform` for the one pair that is named.
+        start: the post-training search, one of `dqss.ranges.STARTS`, by whose strategy each layer's quantizers begin at
+            their ranges.
         seed: of the search; with the same inputs and training batches the same seed gives the same result.
         protocol: a name of PROTOCOLS, or a Protocol; weights are symmetric.
         weight_quantizers: names in `dqss.learned.LEARNED`, the candidates for weights. In the place of one that has no
@@ -122,19 +128,22 @@ def train_qat(
             another training is passed over, as the report then notes.
 
     Raises:
-        UnknownNameError: no such search, protocol or quantizer.
+        UnknownNameError: no such search, start, protocol or quantizer.
         ValueError: bad bits or distillation, no batches or some that the model does not take, no layer, a protocol with
             affine weights, several candidates for a uniform strategy, no step for alpha, a batch that the engine cannot
             cut, or values that are not finite.
     """
     weights, activations = weight_algorithms(weight_quantizers), activation_algorithms(activation_quantizers)
     check(search, weights, activations, schedule, distillation, training_batches)
+    check_start(start)
     batches = listed(calibration_batches)
     prepared = prepare(model, symmetric(protocol_of(protocol)), Bits.parse(bits), batches)
     calibration = calibrate(prepared, batches, report)
+    begun = find_start(prepared, calibration, batches, start, seed, None, report)
     return train_prepared(
         prepared,
         calibration,
+        begun.strategy,
         training_batches,
         loss,
         schedule,
@@ -152,6 +161,7 @@ def train_qat(
 def train_prepared(
     prepared: Prepared,
     calibration: Calibration,
+    start: Strategy,
     training_batches: TrainingBatches,
     loss: TrainingLoss,
     schedule: Schedule,
@@ -169,10 +179,11 @@ def train_prepared(
     Args:
         prepared: with a protocol whose weights are symmetric; it is not changed.
         calibration: of it.
+        start: a post-training strategy, by whose ranges each layer's quantizers begin.
         weights: name -> candidate for weights.
         activations: name -> candidate for activations.
     """
-    supernet = supernet_of(prepared, calibration, weights, activations)
+    supernet = supernet_of(prepared, calibration, start, weights, activations)
     towards = output_loss(None, calibration.targets[0])
 
     def step_loss(model: nn.Module, inputs: Batch, targets: Tensor) -> Tensor:
@@ -193,13 +204,14 @@ def train_prepared(
         "weights": dict(weights),
         "activations": dict(activations),
         "specs": prepared.specs,
+        "start": start,
         "engine": engine.name,
     }
     fingerprint = fingerprint_of(facts, prepared.model.state_dict()) if snapshots is not None else ""
     examples, generator = first(schedule.steps, training_batches), Generator().manual_seed(seed)
     trained = train(supernet, examples, step_loss, schedule, rates, generator, report, engine, snapshots, fingerprint)
     strategy = strategy_of(prepared, candidates, trained.picks)
-    return QatResult(settled(supernet), strategy, report_of(prepared, candidates, trained))
+    return QatResult(settled(supernet), strategy, report_of(prepared, candidates, start, trained))
 
 
 def check(
@@ -260,7 +272,9 @@ def strategy_of(prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str
     return Strategy(choices, prepared.bits, prepared.protocol)
 
 
-def report_of(prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str, ...]], trained: Trained) -> QatReport:
+def report_of(
+    prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str, ...]], start: Strategy, trained: Trained
+) -> QatReport:
     """Return the report."""
     alpha = {
         name: (weight.tolist(), activation.tolist())
@@ -271,6 +285,7 @@ def report_of(prepared: Prepared, candidates: tuple[tuple[str, ...], tuple[str, 
         alpha=None if max(map(len, candidates)) == 1 else alpha,
         candidates=candidates,
         steps=len(trained.losses),
+        start=start,
         seconds=trained.seconds,
         notes=prepared.notes + trained.notes,
     )

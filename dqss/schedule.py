@@ -122,12 +122,13 @@ class Rates:
     """Learning rates of Adam.
 
     Args:
-        network: of weights, biases and what else the network trains; it rises and falls over the steps.
-        quantizers: of the quantizers' own parameters, as a part of the magnitude that each begins with; likewise.
+        network: of weights, biases and what else the network trains, as a part of the magnitude that each tensor begins
+            with (`dqss.training.magnitude`); it rises and falls over the steps.
+        quantizers: of the quantizers' own parameters, likewise.
         alpha: in units of logits; it stays.
     """
 
-    network: float = 0.001
+    network: float = 0.01
     quantizers: float = 0.005
     alpha: float = 0.1
 

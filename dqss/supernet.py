@@ -12,6 +12,8 @@ from dqss.graph import Layer, Prepared, with_layers
 from dqss.layers import LearnedLayer
 from dqss.learned import LEARNED
 from dqss.learned.base import Learned
+from dqss.quantizers import QUANTIZERS
+from dqss.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,31 @@ def activation_algorithms(names: Sequence[str]) -> dict[str, Learned]:
 
 
 def supernet_of(
-    prepared: Prepared, calibration: Calibration, weights: Mapping[str, Learned], activations: Mapping[str, Learned]
+    prepared: Prepared,
+    calibration: Calibration,
+    start: Strategy,
+    weights: Mapping[str, Learned],
+    activations: Mapping[str, Learned],
 ) -> Supernet:
-    """Return a copy of the prepared model whose layers hold all candidates, as they begin."""
+    """Return a copy of the prepared model whose layers hold all candidates, as they begin.
+
+    Args:
+        prepared: the model in full precision with its layers and specs.
+        calibration: of it.
+        start: a post-training strategy; in each layer candidates begin at the ranges of its algorithms there.
+        weights: name -> candidate for weights.
+        activations: name -> candidate for activations.
+    """
 
     def learned(name: str, layer: Layer) -> LearnedLayer:
         specs, seen, inputs = prepared.specs[name], calibration.weights[name], calibration.activations[name]
+        of_weights = QUANTIZERS.create(start.layers[name].weight)
+        of_inputs = QUANTIZERS.create(start.layers[name].activation)
+        weight = layer.weight.detach()
         made = LearnedLayer(
             layer,
-            [algorithm.for_weight(layer.weight.detach(), seen, specs.weight) for algorithm in weights.values()],
-            [algorithm.for_activation(inputs, specs.activation) for algorithm in activations.values()],
+            [each.beginning_at(of_weights).for_weight(weight, seen, specs.weight) for each in weights.values()],
+            [each.beginning_at(of_inputs).for_activation(inputs, specs.activation) for each in activations.values()],
         )
         return made.to(layer.weight.device)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from dqss.functional import SMALLEST_SCALE, Qparams
 
 if TYPE_CHECKING:
     from dqss.calibrate import TensorSummary
+    from dqss.quantizers.base import Quantizer
     from dqss.spec import QuantSpec
 
 
@@ -87,6 +89,15 @@ class Learned:
     weight_from: ClassVar[str | None] = None
     activation_from: ClassVar[str | None] = None
     uniform: ClassVar[bool] = True
+
+    def beginning_at(self, ranges: Quantizer) -> Self:
+        """Return the algorithm with quantizers that begin at the ranges which a PTQ algorithm finds.
+
+        One whose ranges come of the tensor itself, at each step or by its paper, stays as it is.
+        """
+        if not (is_dataclass(self) and any(option.name == "ranges" for option in fields(self))):
+            return self
+        return replace(self, ranges=ranges)
 
     def for_weight(self, weight: Tensor, summary: TensorSummary, spec: QuantSpec) -> LearnedQuantizer:
         """Return a module for a weight, which begins where calibration says.
