@@ -44,7 +44,7 @@ def _method(value: Any) -> Method:
     by_bits = {}
     for bits, own in at.items():
         if not isinstance(own, dict):
-            raise fault(f"found {shown(own)}. Give a mapping of options: {{network: 0.001}}.", method.name, bits)
+            raise fault(f"found {shown(own)}. Give a mapping of options: {{network: 0.01}}.", method.name, bits)
         checked = checked_options(method.name, {**method.options, **own}, QAT_METHODS, (bits,))
         by_bits[bits] = {option: checked[option] for option in own}
     return replace(method, by_bits=by_bits)

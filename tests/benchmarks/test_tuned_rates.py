@@ -1,4 +1,5 @@
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_every_method_has_the_same_trials_and_begins_with_its_rates_as_they_are(
     # What is not a rate stays as the suite has it.
     assert all(options["search"] == 0.5 for method, _, options in scored if method == "dqss")
     rates = [trial.values for one in tuned for trial in one.trials]
-    assert all(0.0001 <= each["network"] <= 0.01 and 0.001 <= each["quantizers"] <= 0.1 for each in rates)
+    assert all(0.001 <= each["network"] <= 0.1 and 0.001 <= each["quantizers"] <= 0.1 for each in rates)
 
 
 def test_the_best_trial_is_the_one_with_the_highest_score_and_learning_goes_towards_it(scored, cells, tmp_path):
@@ -112,7 +113,7 @@ def test_the_best_trial_is_the_one_with_the_highest_score_and_learning_goes_towa
     assert tuned.best.score == max(scores) > 89.5
     assert tuned.options == tuned.best.values
     assert abs(tuned.best.values["network"] - 0.005) < 0.0005
-    assert sum(scores[-10:]) > sum(scores[:10])
+    assert median(scores[-10:]) > median(scores[:10])
 
 
 def test_a_repeat_goes_on_where_an_earlier_one_was_killed(scored, cells, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ MALFORMED = {
     "bits without options": (
         "- dqss",
         "- dqss: {W2A2: 0.1}",
-        "15: qat.methods.dqss.W2A2: found the number 0.1. Give a mapping of options: {network: 0.001}.",
+        "15: qat.methods.dqss.W2A2: found the number 0.1. Give a mapping of options: {network: 0.01}.",
     ),
     "options that clash at some bits": (
         "- dqss",
@@ -127,7 +127,7 @@ MALFORMED = {
     "option of the other method": (
         "- uniform",
         "- uniform: {warm_up: 0.1}",
-        "14: qat.methods.uniform.warm_up: no such option of 'uniform'. Allowed: network, quantizers, rise.",
+        "14: qat.methods.uniform.warm_up: no such option of 'uniform'. Allowed: network, quantizers, rise, start.",
     ),
     "rate of the wrong type": (
         "- dqss",
