@@ -30,6 +30,10 @@ TrainingBatches = Callable[[int], Iterable[Example]]
 """From the epoch, 0 first, to its batches."""
 
 
+LEAST_SHARE = 1e-3
+"""The mixing weight of a candidate that is not yet out of the search."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What the steps ended with; the supernet itself is trained, and derived.
@@ -80,6 +84,9 @@ class Trainee(nn.Module):
         supernet: its model's parameters are shared, not copied.
     """
 
+    out_weight: Tensor
+    out_activation: Tensor
+
     def __init__(self, supernet: Supernet) -> None:
         super().__init__()
         self.model = supernet.model
@@ -87,11 +94,25 @@ class Trainee(nn.Module):
         like = layers[0].layer.weight
         self.alpha_weight = nn.Parameter(like.new_zeros(len(layers), len(layers[0].weight_quantizers)))
         self.alpha_activation = nn.Parameter(like.new_zeros(len(layers), len(layers[0].activation_quantizers)))
+        self.register_buffer("out_weight", torch.zeros_like(self.alpha_weight, dtype=torch.bool))
+        self.register_buffer("out_activation", torch.zeros_like(self.alpha_activation, dtype=torch.bool))
 
     @property
     def alpha(self) -> Alpha:
-        """The logits."""
-        return Alpha(self.alpha_weight, self.alpha_activation)
+        """The logits, minus infinity where a candidate is out."""
+        return Alpha(
+            self.alpha_weight.masked_fill(self.out_weight, -math.inf),
+            self.alpha_activation.masked_fill(self.out_activation, -math.inf),
+        )
+
+    def drop(self, mixing: Alpha) -> None:
+        """Put candidates out for good whose mixing weights are below LEAST_SHARE.
+
+        So small a share trains nothing. Were such a candidate to come back while the others have gone on, it would not
+        fit any more: the loss jumps, and the network is torn down with it.
+        """
+        self.out_weight |= mixing.weight < LEAST_SHARE
+        self.out_activation |= mixing.activation < LEAST_SHARE
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Run the network; its arguments are those of the model."""
@@ -133,7 +154,7 @@ def train(
         layer.train()
     optimizer = optimizer_of(supernet, rates)
     highest = [group["lr"] for group in optimizer.param_groups]
-    optimizer.add_param_group({"params": list(trainee.alpha), "lr": rates.alpha})
+    optimizer.add_param_group({"params": [trainee.alpha_weight, trainee.alpha_activation], "lr": rates.alpha})
     with running(engine, trainee, optimizer) as model:
         origin = engine.state() if schedule.then == "restart" else None
         progress, notes = resumed(layers, engine, generator, snapshots, fingerprint)
@@ -167,6 +188,8 @@ def train(
             engine.step()
             progress.losses.append(loss)
             mixing = softmax_at(trainee.alpha, schedule.temperature(step))
+            if step < schedule.end:
+                trainee.drop(mixing)
             progress.entropies.append(mean_entropy(mixing) if step < schedule.end else 0.0)
             progress.seconds = spent + perf_counter() - begun
             if snapshots is not None and progress.steps % snapshots.every == 0:

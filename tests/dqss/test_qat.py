@@ -17,13 +17,15 @@ from dqss.layers import LearnedLayer
 from dqss.learned import LEARNED
 from dqss.learned.base import Learned, LearnedQuantizer, with_gradient_of
 from dqss.qat import ALGORITHMS, train_qat
+from dqss.ranges import find_start
 from dqss.registry import Entry, UnknownNameError
 from dqss.schedule import Rates, Schedule
 from dqss.search.base import no_report
+from dqss.search.dqss import discretize, softmax_at
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 from dqss.strategy import Strategy
 from dqss.supernet import Supernet, activation_algorithms, supernet_of, weight_algorithms
-from dqss.training import first, optimizer_of
+from dqss.training import Trainee, first, optimizer_of
 
 KINDS = {
     "conv": (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 6, 6)),
@@ -510,6 +512,28 @@ def test_a_restart_trains_the_derived_strategy_from_the_beginning(tiny, batches)
         optimizer.step()
         losses.append(loss.item())
     assert result.report.curves["loss"][6:] == losses
+
+
+def test_a_candidate_whose_share_became_negligible_does_not_come_back(tiny, batches):
+    prepared = prepare(tiny, PROTOCOLS["all-layers"], Bits.parse("W2A2"), batches)
+    calibration = calibrate(prepared, batches, no_report)
+    start = find_start(prepared, calibration, batches, "best-uniform", 0, None, no_report).strategy
+    names = ["lsq", "dsq", "ewgs"]
+    trainee = Trainee(supernet_of(prepared, calibration, start, weight_algorithms(names), activation_algorithms(names)))
+    with torch.no_grad():
+        # Shares of the first layer's weight candidates: 0.9985, 0.0006 and 0.0009; of the second's, a third each.
+        trainee.alpha_weight[0] = torch.tensor([0.9985, 0.0006, 0.0009]).log()
+    trainee.drop(softmax_at(trainee.alpha, 1.0))
+    with torch.no_grad():
+        trainee.alpha_weight[0, 1:] = 9.0
+    mixing = trainee.alpha.weight.softmax(1)
+    assert mixing[0].tolist() == [1, 0, 0]
+    assert mixing[1].tolist() == pytest.approx([1 / 3] * 3)
+    assert trainee.alpha.activation.equal(torch.zeros_like(trainee.alpha_activation))
+    assert discretize(trainee.alpha)[0][0] == 0
+    mixing[:, 1].sum().backward()
+    assert trainee.alpha_weight.grad[0].tolist() == [0, 0, 0]
+    assert trainee.alpha_weight.grad[1, 1].item() == pytest.approx(1 / 3 * 2 / 3)
 
 
 def test_a_uniform_strategy_has_nothing_to_restart_for(tiny, batches, training):
