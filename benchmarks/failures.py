@@ -11,7 +11,6 @@ stands in a cell's key, and a cell that ran so would be another one.
 from __future__ import annotations
 
 import builtins
-import errno
 import re
 import signal
 from collections.abc import Collection, Mapping
@@ -85,7 +84,7 @@ _RULES = (
     _rule(
         "storage",
         "",
-        r"\[Errno (28|30|122)\]",
+        r"\[Errno (28|30)\]",
         "No space left on device",
         "Disk quota exceeded",
         "Read-only file system",
@@ -100,10 +99,11 @@ _RULES = (
         "CUDA error: out of memory",
         r"CUBLAS_STATUS_ALLOC_FAILED",
         "Cannot allocate memory",
+        r"\boom[-_ ]kill",
     ),
     # dqss/training.py says the first; the second is what a record answers to a score that is no number.
     _rule("diverged", "FloatingPointError", r"(^|: )loss: -?(nan|inf)\b", "Input should be a finite number"),
-    _rule("timeout", "TimeLimitError TimeoutExpired"),
+    _rule("timeout", "TimeLimitError TimeoutExpired", "DUE TO TIME LIMIT"),
     _rule("missing data", "MissingDataError MissingCheckpointError"),
     _rule(
         "infrastructure",
@@ -127,7 +127,7 @@ def kind_of(error: BaseException, out: Path | None = None) -> Kind:
         if out is not None and _is_refused(cause, out):
             return "storage"
         names = {each.__name__ for each in type(cause).__mro__}
-        found = _kind_by(names, _numbered(cause))
+        found = _kind_by(names, str(cause))
         if found is not None:
             return found
         # Not `__context__`: what was being handled when a bug struck is not what went wrong.
@@ -139,13 +139,6 @@ def _is_refused(error: BaseException, out: Path) -> bool:
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return False
     return Path(error.filename).resolve().is_relative_to(out.resolve())
-
-
-def _numbered(error: BaseException) -> str:
-    """Return the message, with the number of an operating system's error whatever way it was put together."""
-    number = error.errno if isinstance(error, OSError) else None
-    # Not every errno is one: subclasses in other packages put what they like there.
-    return str(error) if number not in errno.errorcode else f"[Errno {number}] {error}"
 
 
 def _kind_by(names: Collection[str], message: str) -> Kind | None:
@@ -167,36 +160,45 @@ def kind_of_exit(code: int) -> Kind:
     return _SIGNALS.get(number, "bug")
 
 
-_SIGNALS: Mapping[int, Kind] = {
+# By name: not every system has them all.
+_NAMED_SIGNALS: Mapping[str, Kind] = {
     # Nobody else sends it without asking first: the kernel, where memory has run out.
-    signal.SIGKILL: "out of memory",
-    signal.SIGXCPU: "timeout",
+    "SIGKILL": "out of memory",
+    "SIGXCPU": "timeout",
     # The machine or its scheduler wants the process gone, or whoever read from it is.
-    signal.SIGTERM: "infrastructure",
-    signal.SIGHUP: "infrastructure",
-    signal.SIGINT: "infrastructure",
-    signal.SIGPIPE: "infrastructure",
+    "SIGTERM": "infrastructure",
+    "SIGHUP": "infrastructure",
+    "SIGINT": "infrastructure",
+    "SIGPIPE": "infrastructure",
     # A page of a mapped file that the disk did not give.
-    signal.SIGBUS: "infrastructure",
+    "SIGBUS": "infrastructure",
 }
+_SIGNALS = {each.value: _NAMED_SIGNALS[each.name] for each in signal.Signals if each.name in _NAMED_SIGNALS}
+
+_CAUSE = "The above exception was the direct cause of the following exception:"
+# As a traceback ends with it, and as the reason of a record has it.
+_RAISED = re.compile(r"^(?:process \d+: )?(?:\w+\.)*(\w*(?:Error|Exception|Expired|Interrupt))(?:: |$)", re.MULTILINE)
 
 
 def kind_of_text(text: str) -> Kind:
     """Return what kind of failure a text tells of: a traceback, the end of a log, or a record's reason.
+
+    Its last exception counts, and what that was raised from; where there is none, whatever the text says.
 
     >>> kind_of_text("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     'out of memory'
     >>> kind_of_text("KeyError: 'weight'")
     'bug'
     """
-    for line in reversed(text.splitlines()):
-        named = re.match(r"([A-Za-z_][\w.]*)(?:: |$)", line)
-        if named is None:
+    is_raised = False
+    for part in reversed(text.split(_CAUSE)):
+        raised = list(_RAISED.finditer(part))
+        if not raised:
             continue
-        name = named[1].rpartition(".")[2]
-        builtin = getattr(builtins, name, None)
-        names = {each.__name__ for each in builtin.__mro__} if isinstance(builtin, type) else {name}
-        found = _kind_by(names, line)
+        is_raised = True
+        builtin = getattr(builtins, raised[-1][1], None)
+        names = {each.__name__ for each in builtin.__mro__} if isinstance(builtin, type) else {raised[-1][1]}
+        found = _kind_by(names, part[raised[-1].start() :])
         if found is not None:
             return found
-    return _kind_by((), text) or "bug"
+    return "bug" if is_raised else _kind_by((), text) or "bug"

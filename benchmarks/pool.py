@@ -168,8 +168,8 @@ class Pool(Generic[Id]):
     one of them says that it has its record.
 
     While a wide cell is next, workers that ask wait for it until they are as many as it needs. The last of them is
-    given it at once, and leads; the others get it as they ask again. Where there have been fewer workers than that for
-    the time of a lease, busy ones included, it is set aside until there are enough.
+    given it at once, and leads; the others get it as they ask again. Where fewer workers than that were heard of within
+    the time of a lease, it is set aside until there are enough.
 
     `take` of a cell, `renew`, `finish` and `fail` take O(log n) time, spread over the calls, for n cells.
 
@@ -205,7 +205,9 @@ class Pool(Generic[Id]):
         self._untold: set[Worker] = set()
         # Free workers that wait for a wide cell -> when they last asked, the longest ago first.
         self._waiting: OrderedDict[Worker, float] = OrderedDict()
-        self._short_since: float | None = None
+        # All that were heard of within the time of a lease, likewise.
+        self._heard: OrderedDict[Worker, float] = OrderedDict()
+        self._begun = -inf
 
     def _check(self, world: int) -> None:
         if len(self._positions) < len(self._jobs):
@@ -235,6 +237,7 @@ class Pool(Generic[Id]):
         It may where all cells have their records, and where those left need more workers than there are. A worker that
         holds a cell and asks for another has lost it, as after a restart; the cell is then to be taken again.
         """
+        self._hear((worker,), now)
         self._free_overdue(now)
         if worker in self._busy:
             position = self._busy[worker]
@@ -255,12 +258,12 @@ class Pool(Generic[Id]):
                 self._pop_ready()
                 return self._hand_out(position, team, now)
             if not self._is_short(width, now):
-                # Often enough to be known as alive.
-                return Wait(min(self._next_deadline(), now + self.lease / 3))
+                self._waiting[worker] = now
+                return self._wait(now)
             self._pop_ready()
             self._aside.add(position)
             heappush(self._narrowest, (width, position))
-        return None if self.left == len(self._aside) else Wait(self._next_deadline())
+        return None if self.left == len(self._aside) else self._wait(now)
 
     def renew(self, lease: Lease[Id], now: float) -> bool:
         """Say that the worker goes on; return whether it still holds the cell.
@@ -272,6 +275,7 @@ class Pool(Generic[Id]):
         state = self._states[position]
         if not is_held(state, lease.attempt):
             return False
+        self._hear(lease.workers, now)
         if self._busy.get(lease.workers[0]) == position:
             # The entry in `_deadlines` is put right when its time comes.
             self._states[position] = renewed(state)
@@ -320,9 +324,13 @@ class Pool(Generic[Id]):
         self._put(position, after, now)
         return "again"
 
-    def _put(self, position: int, state: State, now: float) -> None:
+    def _set(self, position: int, state: State, now: float) -> None:
         self._states[position], self._since[position] = state, now
         self._numbers[position] += 1
+
+    def _put(self, position: int, state: State, now: float) -> None:
+        """Set a state that holds for a while."""
+        self._set(position, state, now)
         heappush(self._deadlines, (now + state.holds, position, self._numbers[position]))
 
     def _free_overdue(self, now: float) -> None:
@@ -337,14 +345,16 @@ class Pool(Generic[Id]):
                     self._dismiss(position)
                     self._push_ready(position)
 
-    def _next_deadline(self) -> float:
+    def _wait(self, now: float) -> Wait:
         while self._deadlines and self._deadlines[0][2] != self._numbers[self._deadlines[0][1]]:
             heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else inf
+        # Often enough to be known as alive.
+        often = now + self.lease / 3
+        return Wait(min(often, self._deadlines[0][0]) if self._deadlines else often)
 
     def _let_go(self, position: int, now: float) -> None:
         self._dismiss(position)
-        self._put(position, lost(self._states[position]), now)
+        self._set(position, lost(self._states[position]), now)
         self._push_ready(position)
 
     def _dismiss(self, position: int) -> None:
@@ -364,37 +374,42 @@ class Pool(Generic[Id]):
 
     def _call_back(self) -> None:
         """Put back the cells that were set aside, where there are enough workers again."""
-        able = len(self._busy) + len(self._waiting) + 1
-        while self._narrowest and (self._narrowest[0][1] not in self._aside or self._narrowest[0][0] <= able):
+        heard = len(self._heard)
+        while self._narrowest and (self._narrowest[0][1] not in self._aside or self._narrowest[0][0] <= heard):
             _, position = heappop(self._narrowest)
             if position in self._aside:
                 self._aside.remove(position)
                 self._push_ready(position)
 
     def _team(self, worker: Worker, width: int, now: float) -> tuple[Worker, ...]:
-        """Return the workers for a wide cell, this one first; none where too few wait, this one among them."""
-        while self._waiting and now - next(iter(self._waiting.values())) >= self.lease:
-            self._waiting.popitem(last=False)
+        """Return the workers for a wide cell, this one first; none where too few are waiting for one."""
+        self._drop_silent(self._waiting, now)
         if len(self._waiting) + 1 < width:
-            self._waiting[worker] = now
             return ()
         # Those that asked last are the surest to be alive.
         return (worker, *(self._waiting.popitem()[0] for _ in range(width - 1)))
 
     def _is_short(self, width: int, now: float) -> bool:
-        """Return whether there have been fewer workers than this for the time of a lease."""
-        if len(self._busy) + len(self._waiting) >= width:
-            self._short_since = None
-        elif self._short_since is None:
-            self._short_since = now
-        return self._short_since is not None and now - self._short_since >= self.lease
+        return len(self._heard) < width and now >= self._begun + self.lease
+
+    def _hear(self, workers: Iterable[Worker], now: float) -> None:
+        self._drop_silent(self._heard, now)
+        if not self._heard:
+            # At the start, and after a sleep of the whole run, all have the time of a lease to come.
+            self._begun = now
+        for worker in workers:
+            self._heard[worker] = now
+            self._heard.move_to_end(worker)
+
+    def _drop_silent(self, last_heard: OrderedDict[Worker, float], now: float) -> None:
+        while last_heard and now >= next(iter(last_heard.values())) + self.lease:
+            last_heard.popitem(last=False)
 
     def _hand_out(self, position: int, workers: tuple[Worker, ...], now: float) -> Lease[Id]:
         self._put(position, taken(self._states[position], workers, self.lease), now)
         for worker in workers:
             self._busy[worker] = position
         self._untold.update(workers[1:])
-        self._short_since = None
         return self._lease_of(position)
 
     def _lease_of(self, position: int) -> Lease[Id]:
