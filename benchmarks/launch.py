@@ -1,21 +1,37 @@
-"""The processes of a run: one, or those that `accelerate launch` started."""
+"""The processes of a run: one, those that `accelerate launch` started, or those that `start` starts on this machine.
+
+They always have a key-value store in common, by which they share cells. A process group, in which each waits for the
+others, they form only where all of them train one cell: one that is lost takes the whole group with it.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from time import monotonic
-from typing import Any
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from benchmarks.shared_pool import Store
 
 # Where each process has cells of its own they meet only at the end, after cells of unequal length.
 MEETING_TIMEOUT = timedelta(hours=12)
 # After a cell that all worked on they differ by no more than a slow evaluation.
 TELLING_TIMEOUT = timedelta(minutes=10)
+
+
+# A store that answers no sooner is gone.
+STORE_TIMEOUT = timedelta(seconds=60)
+# How often the processes are looked after, in seconds, and how many may be lost before the run is given up.
+LOOK_EVERY, MOST_REPLACED = 0.2, 20
 
 
 class LaunchError(RuntimeError):
@@ -46,8 +62,41 @@ class Processes:
 
         return "cpu" if told_cpu() or not torch.cuda.is_available() else f"cuda:{self.local_rank}"
 
+    def store(self, name: str) -> Store:
+        """Return the part of this name of the key-value store that all processes of the run have in common.
+
+        Raises:
+            LaunchError: it cannot be reached.
+        """
+        from torch.distributed import HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+        if self.world == 1:
+            return PrefixStore(name, HashStore())
+        address, port = _meeting_place()
+        # The launcher holds the store, or else the first process does, as for a process group.
+        holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        try:
+            shared = TCPStore(
+                address, port, is_master=holds, wait_for_workers=False, multi_tenant=True, timeout=STORE_TIMEOUT
+            )
+        except RuntimeError as error:
+            raise LaunchError(
+                f"process {self.rank} of {self.world}: nothing answers at {address}:{port} "
+                f"(MASTER_ADDR, MASTER_PORT). Start the first machine too, or name it by --main_process_ip."
+            ) from error
+        return PrefixStore(name, shared)
+
+    def gather(self) -> None:
+        """Form the process group, for cells that all processes train together."""
+        if self.world > 1:
+            import torch
+            from accelerate import PartialState
+
+            # Of its own accord it would take processes without a GPU for strangers.
+            PartialState(cpu=told_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
+
     def meet(self) -> None:
-        """Wait until every process of the run is here."""
+        """Wait until every process of the group is here."""
         if self.world > 1:
             from accelerate import PartialState
 
@@ -91,30 +140,85 @@ def _telling_group() -> Any:
 
 
 def join() -> Processes:
-    """Return this process's place in the run, after meeting the others where there are any.
+    """Return this process's place in the run.
 
     Raises:
-        LaunchError: `accelerate launch` was told to start several processes and started one; WORLD_SIZE is no number.
+        LaunchError: `accelerate launch` was told to start several processes and started one; what a launcher sets in
+            the environment is no number.
     """
-    world = _world()
+    world = _number("WORLD_SIZE", 1, 1)
     if world == 1:
         _refuse_lone_process()
         return Processes(0, 1, 0)
-    import torch
-    from accelerate import PartialState
-
-    # Of its own accord it would take processes without a GPU for strangers.
-    state = PartialState(cpu=told_cpu() or not torch.cuda.is_available(), timeout=MEETING_TIMEOUT)
-    return Processes(state.process_index, state.num_processes, state.local_process_index)
+    rank = _number("RANK", 0, 0)
+    return Processes(rank, world, _number("LOCAL_RANK", rank, 0))
 
 
-def _world() -> int:
-    given = os.environ.get("WORLD_SIZE", "1")
-    if not (given.isascii() and given.isdigit() and int(given) > 0):
+def _number(name: str, missing: int, least: int) -> int:
+    given = os.environ.get(name, str(missing))
+    if not (given.isascii() and given.isdigit() and int(given) >= least):
         raise LaunchError(
-            f"WORLD_SIZE: '{given}' is not a number of processes. Unset it; `accelerate launch` sets its own."
+            f"{name}: '{given}' is not a number from {least}. Unset it; `accelerate launch` sets its own."
         )
     return int(given)
+
+
+def _meeting_place() -> tuple[str, int]:
+    return os.environ.get("MASTER_ADDR", "localhost"), _number("MASTER_PORT", 29500, 1)
+
+
+def start(count: int, words: Sequence[str]) -> int:
+    """Run this program in several processes on this machine, with their own devices and their share of the cores.
+
+    One that is lost is replaced; what it had in hand comes back to the others.
+
+    Args:
+        count: how many.
+        words: the command line of each, without the program.
+
+    Returns:
+        The greatest exit code of the processes.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    # Held here, it outlives every process of the run; the system gives a port that is free.
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    threads = max(1, (os.cpu_count() or 1) // count)
+    common = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    }
+
+    def begun(rank: int) -> subprocess.Popen[bytes]:
+        own = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        return subprocess.Popen([sys.executable, "-m", "benchmarks", *words], env=own)
+
+    running = {rank: begun(rank) for rank in range(count)}
+    replaced, codes = 0, []
+    try:
+        while running:
+            sleep(LOOK_EVERY)
+            for rank, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                if code < 0 and replaced < MOST_REPLACED:
+                    replaced += 1
+                    running[rank] = begun(rank)
+                else:
+                    del running[rank]
+                    codes.append(code if code >= 0 else 1)
+    except KeyboardInterrupt:
+        # The terminal told them too.
+        codes += [process.wait() for process in running.values()]
+        running = {}
+    finally:
+        for process in running.values():
+            process.kill()
+    return max(codes, default=1)
 
 
 def told_cpu() -> bool:
