@@ -148,8 +148,13 @@ class Claims:
         return None if found is None else Holder.parse(found.content)
 
     def close(self) -> None:
-        """Delete the folder where nothing is claimed."""
+        """Delete what processes that have ended left behind, and the folder where nothing is claimed."""
         with suppress(OSError):
+            for path in list(self._folder.iterdir()):
+                found = _read(path)
+                holder = None if found is None else Holder.parse(found.content)
+                if found is not None and holder is not None and holder.is_gone:
+                    self._remove(path, found)
             self._folder.rmdir()
 
     def _make(self, path: Path) -> Claim | None:

@@ -201,11 +201,11 @@ def run_cells(
             # It stays where a training that failed or was stopped is kept.
             with suppress(OSError):
                 training_folder(out, cells[0].suite).rmdir()
-            Claims(claims_folder(out, cells[0].suite)).close()
     finally:
         if tracker is not None:
             if completed and processes.world > 1:
                 _log_others(sharing.dealt(to_do), processes, out, tracker, progress)
+            Claims(claims_folder(out, cells[0].suite)).close()
             tracker.close(wait=completed)
         progress.stop()
     return list(_finished_records(cells, out, progress))

@@ -111,6 +111,11 @@ def test_the_claim_of_a_process_that_ended_is_taken_over_at_once(tmp_path):
     claim = Claims(folder).claim(KEY)
     assert claim.is_held
     assert os.listdir(folder) == [KEY]
+    claim.release()
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    theirs = claim_elsewhere(folder, "b" * 64)
+    Claims(folder).close()
+    assert os.listdir(folder) == [theirs.name]
 
 
 def test_a_claim_of_another_machine_is_taken_over_when_it_has_not_changed_for_long(tmp_path, clock):
