@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmarks.records import shortened, write_atomically
+from benchmarks.records import shortened
+from benchmarks.storage import write_atomically
 
 if TYPE_CHECKING:
     from dqss.search.base import Report, SearchProblem

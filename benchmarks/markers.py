@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.records import write_atomically
+from benchmarks.seal import checksum_of
+from benchmarks.storage import write_atomically
 
 
 def store_uri(out: Path) -> str:
@@ -40,14 +42,20 @@ def record_files(out: Path, suite: str | None) -> list[Path]:
     return sorted(path for path in out.glob(f"{suite or '*'}/*.json") if len(path.stem) == 64)
 
 
-def untracked(out: Path, suite: str) -> list[Path]:
-    """Return the files of the suite's records that are not marked as tracked in the store in use."""
-    return [path for path in record_files(out, suite) if not is_tracked(path, out)]
+def untracked(out: Path, suite: str) -> Iterator[Path]:
+    """Yield the files of the suite's records that are not marked as tracked in the store in use, in their order."""
+    if not (out / suite / "tracked").is_dir():
+        yield from record_files(out, suite)
+        return
+    store = _Store.in_use(out)
+    for path in record_files(out, suite):
+        if store.marked(path).get("record") != digest_of(path):
+            yield path
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file: what tells the record of a cell that ran again from the one before."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return what tells the record of a cell that ran again from the one before: the checksum of its file."""
+    return checksum_of(path)
 
 
 def mark(path: Path, out: Path, run_id: str, digest: str) -> None:
@@ -58,26 +66,36 @@ def mark(path: Path, out: Path, run_id: str, digest: str) -> None:
 
 def is_tracked(path: Path, out: Path) -> bool:
     """Return whether the marker says that the store in use holds the record of this file."""
-    return _read(path, out).get("record") == digest_of(path)
+    return _Store.in_use(out).marked(path).get("record") == digest_of(path)
 
 
 def marked_run(path: Path, out: Path) -> str | None:
     """Return the id of the run in the store in use that holds this or an earlier record of the cell, if marked."""
-    return _read(path, out).get("run_id")
+    return _Store.in_use(out).marked(path).get("run_id")
 
 
 def _marker(path: Path) -> Path:
     return path.parent / "tracked" / path.stem
 
 
-def _read(path: Path, out: Path) -> dict[str, str]:
-    database = database_of(store_uri(out))
-    try:
-        content = json.loads(_marker(path).read_bytes())
+@dataclass(frozen=True)
+class _Store:
+    location: str
+    is_there: bool
+
+    @classmethod
+    def in_use(cls, out: Path) -> _Store:
+        database = database_of(store_uri(out))
         # A database that has been deleted holds nothing.
-        if content["uri"] == store_location(out) and (database is None or database.exists()):
-            return {"run_id": str(content["run_id"]), "record": str(content["record"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        # Without a marker that can be read, the store itself is asked.
-        pass
-    return {}
+        return cls(store_location(out), database is None or database.exists())
+
+    def marked(self, path: Path) -> dict[str, str]:
+        """Return what the marker of a record says, nothing where it is of another store."""
+        try:
+            content = json.loads(_marker(path).read_bytes())
+            if content["uri"] == self.location and self.is_there:
+                return {"run_id": str(content["run_id"]), "record": str(content["record"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            # Without a marker that can be read, the store itself is asked.
+            pass
+        return {}

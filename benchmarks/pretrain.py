@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.models import MODELS
-from benchmarks.records import write_atomically
+from benchmarks.storage import write_atomically
 from benchmarks.tasks.base import Report, Split, Task
 
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +14,11 @@ import numpy
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from benchmarks.outcomes import fault_of
+from benchmarks.seal import SCHEMA_VERSION, BrokenSealError, opened, sealed
+from benchmarks.storage import write_atomically
 from dqss.spec import Bits
 from dqss.strategy import Strategy
 
-SCHEMA_VERSION = 2
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Status = Literal["ok", "failed", "skipped"]
@@ -172,6 +172,8 @@ class Pictures(_Part):
 class Record(_Part):
     """Everything that is known of one finished cell.
 
+    The fields before `definition` are what a run that goes on needs of it: `scan` reads no further.
+
     Args:
         key: SHA-256 of `definition`, the cell's canonical JSON; also the file's name.
         definition: all that fixes the result: versions of task, method and quantizers, protocol, hashes, options.
@@ -223,6 +225,8 @@ class Record(_Part):
     seed: int | None
     status: Status
     reason: str | None = None
+    search_seconds: float | None = None
+    evaluation_seconds: float | None = None
     definition: dict[str, Any]
     metric: MetricFacts | None = None
     score: float | None = None
@@ -232,10 +236,8 @@ class Record(_Part):
     calibration_loss: float | None = None
     relaxed_loss: float | None = None
     discretized_loss: float | None = None
-    search_seconds: float | None = None
     reconstruction_seconds: float | None = None
     calibration_seconds: float | None = None
-    evaluation_seconds: float | None = None
     forward_passes: int | None = None
     peak_memory_mb: float | None = None
     size_bytes: int | None = None
@@ -262,7 +264,17 @@ class Record(_Part):
 
 
 class BadRecordError(ValueError):
-    """A record's file that cannot be trusted; the message names the file and the fault."""
+    """A record's file that cannot be trusted; the message names the file and the fault.
+
+    Args:
+        path: the file.
+        fault: one sentence without its full stop.
+    """
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path}: {fault}. The next run sets it aside and runs its cell again.")
+        self.path = path
+        self.fault = fault
 
 
 def key_of(definition: dict[str, Any]) -> str:
@@ -330,56 +342,50 @@ def training_folder(out: Path, suite: str) -> Path:
     return out / suite / "training"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old or the new content whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def claims_folder(out: Path, suite: str) -> Path:
+    """Return the folder under the output folder that says which cells of a suite are being run, and by whom."""
+    return out / suite / "claims"
 
 
 def write_record(out: Path, record: Record) -> Path:
-    """Write a record under the output folder and return its path."""
+    """Write a record under the output folder and return its path.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     path = record_path(out, record.suite, record.key)
-    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    write_atomically(path, sealed(record.model_dump_json(indent=1, exclude={"schema_version"})))
     return path
 
 
 def read_record(path: Path) -> Record:
-    """Read one record.
+    """Read one record, and check all of it.
 
     Raises:
-        BadRecordError: not readable, truncated, of another schema, its key does not fit its definition or its file's
-            name, its fields tell otherwise than its definition, or its score otherwise than its outcomes.
+        BadRecordError: not readable, not what was written, of another schema, its key does not fit its definition or
+            its file's name, its fields tell otherwise than its definition, or its score otherwise than its outcomes.
     """
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        _, body = opened(path.read_bytes())
+        record = Record.model_validate_json(b"{" + body)
         key = key_of(record.definition)
     except OSError as error:
-        raise BadRecordError(f"{path}: cannot be read: {error.strerror}. Make it readable, or delete it.") from error
+        raise BadRecordError(path, f"cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise BadRecordError(
-            f"{path}: not a record ({_first_fault(error)}). Delete it; its cell runs again."
-        ) from error
-    if record.schema_version != SCHEMA_VERSION:
-        raise BadRecordError(
-            f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}. "
-            "Delete it; its cell runs again."
-        )
+        raise BadRecordError(path, f"not a record ({_first_fault(error)})") from error
     if not record.key == key == path.stem:
-        raise BadRecordError(f"{path}: its key does not fit its content. Delete it; its cell runs again.")
+        raise BadRecordError(path, "its key does not fit its content")
     if (field := contradiction(record)) is not None:
-        raise BadRecordError(f"{path}: its {field} is not what its definition says. Delete it; its cell runs again.")
+        raise BadRecordError(path, f"its {field} is not what its definition says")
     if (fault := fault_of(record)) is not None:
-        raise BadRecordError(f"{path}: {fault} Delete it; its cell runs again.")
+        raise BadRecordError(path, fault.rstrip("."))
     return record
 
 
 def _first_fault(error: ValueError) -> str:
     """Return where a file departs from a record first, and how, on one line."""
+    if isinstance(error, BrokenSealError):
+        return str(error)
     if not isinstance(error, ValidationError):
         return f"definition: {error}"
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]

@@ -6,25 +6,29 @@ Imports no torch unless a cell runs.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from benchmarks import launch
+from benchmarks.claims import Claims, in_turn
 from benchmarks.parallel import Parallel, Sharing
+from benchmarks.progress import counted
 from benchmarks.records import (
     BadRecordError,
     Record,
-    iterate_records,
+    claims_folder,
     key_of,
     read_record,
     record_path,
     training_folder,
     write_record,
 )
+from benchmarks.scan import Brief, Scan, look, scan_all
+from benchmarks.storage import delete_orphans, set_aside
 from benchmarks.suite import Cell
 from benchmarks.tracking import Tracker
 
@@ -58,20 +62,31 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One cell and what would be done with it."""
+    """One cell and what would be done with it.
+
+    Args:
+        record: the one that is there, in brief.
+    """
 
     cell: Cell
     state: State
     reason: str | None
     expected_seconds: float | None
+    record: Brief | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells, and the seconds that those to do are expected to take; None where nothing was measured yet."""
+    """All cells.
+
+    Args:
+        expected_seconds: what those to do are expected to take; None where nothing was measured yet.
+        parts: files that others are writing, or were when they were killed.
+    """
 
     rows: list[PlanRow]
     expected_seconds: float | None
+    parts: Sequence[Path] = ()
 
 
 def plan(cells: Sequence[Cell], out: Path) -> Plan:
@@ -80,30 +95,26 @@ def plan(cells: Sequence[Cell], out: Path) -> Plan:
     The cost of a cell is the median of what records under `out` measured for the same model, bits and method, else for
     the same method, else for any; always of the same mode.
     """
-    cost = _Costs.under(out)
+    there = scan_all(out)
+    cost = _Costs.of_records(there)
     rows = []
     for cell in cells:
-        record = finished(cell, out)
+        folder = there.get(cell.suite, Scan())
+        record = folder.briefs.get(cell.key)
         if record is not None and record.status == "ok":
-            rows.append(PlanRow(cell, "done", None, None))
+            rows.append(PlanRow(cell, "done", None, None, record))
         elif cell.skip_reason is not None:
-            rows.append(PlanRow(cell, "skipped", cell.skip_reason, None))
+            rows.append(PlanRow(cell, "skipped", cell.skip_reason, None, record))
+        elif record is not None and record.status == "failed":
+            rows.append(PlanRow(cell, "failed", record.reason, cost.of(cell), record))
         else:
-            failed = record is not None and record.status == "failed"
-            state: State = "failed" if failed else "to do"
-            rows.append(PlanRow(cell, state, record.reason if record and failed else None, cost.of(cell)))
+            bad = folder.faults.get(cell.key)
+            reason = None if bad is None else f"its record was {bad.fault}"
+            rows.append(PlanRow(cell, "to do", reason, cost.of(cell), record))
     expected = [row.expected_seconds for row in rows if row.state in ("to do", "failed")]
     known = [seconds for seconds in expected if seconds is not None]
-    return Plan(rows, sum(known) if len(known) == len(expected) else None)
-
-
-def finished(cell: Cell, out: Path) -> Record | None:
-    """Return the cell's record where there is a good one."""
-    path = record_path(out, cell.suite, cell.key)
-    try:
-        return read_record(path) if path.is_file() else None
-    except BadRecordError:
-        return None
+    parts = [part for folder in there.values() for part in folder.parts]
+    return Plan(rows, sum(known) if len(known) == len(expected) else None, parts)
 
 
 class _Costs:
@@ -114,13 +125,12 @@ class _Costs:
         self._typical: dict[tuple[str, ...], float] = {}
 
     @classmethod
-    def under(cls, out: Path) -> _Costs:
+    def of_records(cls, there: Mapping[str, Scan]) -> _Costs:
         costs = cls()
-        for record in iterate_records(out):
-            if isinstance(record, Record) and record.search_seconds is not None:
-                seconds = record.search_seconds + (record.evaluation_seconds or 0)
+        for record in (record for folder in there.values() for record in folder.briefs.values()):
+            if record.seconds is not None:
                 for key in _common(record):
-                    costs._seconds.setdefault(key, []).append(seconds)
+                    costs._seconds.setdefault(key, []).append(record.seconds)
         costs._typical = {key: median(seconds) for key, seconds in costs._seconds.items()}
         return costs
 
@@ -128,7 +138,7 @@ class _Costs:
         return next((self._typical[key] for key in _common(cell) if key in self._typical), None)
 
 
-def _common(of: Cell | Record) -> list[tuple[str, ...]]:
+def _common(of: Cell | Brief) -> list[tuple[str, ...]]:
     mode, model = of.mode, (of.task, of.model)
     return [(mode, *model, of.bits, of.method), (mode, *model, of.method), (mode, of.method), (mode,)]
 
@@ -160,17 +170,12 @@ def run_cells(
     processes = launch.join()
     sharing = Sharing(processes, parallel)
     planned = plan(cells, out)
-    for row in planned.rows:
-        path = record_path(out, row.cell.suite, row.cell.key)
-        try:
-            if path.is_file():
-                read_record(path)
-        except BadRecordError as error:
-            progress.warn(str(error))
+    delete_orphans(planned.parts)
+    left_over = _Left(planned, out, progress)
     # Cells that failed before come last: those that go on failing must not keep a bounded run from the others.
     unfinished = [row.cell for state in ("to do", "failed") for row in planned.rows if row.state == state]
     to_do = unfinished[:max_cells]
-    skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row, out)]
+    skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row)]
     left = len(unfinished) + len(skipped)
     sharing.check(to_do)
     # The shares fit together only where all have planned from the same records.
@@ -183,11 +188,13 @@ def run_cells(
     try:
         if tracker is not None:
             tracker.start(cells[0].suite, _parameters(cells, processes))
-        for fresh in _records(to_do, skipped, sharing, out, progress, fail_fast):
-            write_record(out, fresh)
-            if tracker is not None:
-                tracker.log(fresh)
-            progress.cell_finished(fresh)
+        # Closed at once, whatever happens, so that no other run waits for what this one has claimed.
+        with closing(_records(to_do, skipped, left_over, sharing, out, progress, fail_fast)) as records:
+            for fresh in records:
+                write_record(out, fresh)
+                if tracker is not None:
+                    tracker.log(fresh)
+                progress.cell_finished(fresh)
         processes.meet()
         completed = True
         if tracker is not None:
@@ -197,15 +204,52 @@ def run_cells(
     finally:
         if tracker is not None:
             if completed and processes.world > 1:
-                _log_others(sharing.dealt(to_do), processes, out, tracker)
+                _log_others(sharing.dealt(to_do), processes, out, tracker, progress)
+            Claims(claims_folder(out, cells[0].suite)).close()
             tracker.close(wait=completed)
         progress.stop()
-    return [record for cell in cells if (record := finished(cell, out)) is not None]
+    return list(_finished_records(cells, out, progress))
 
 
-def _newly_skipped(row: PlanRow, out: Path) -> bool:
-    record = finished(row.cell, out)
-    return record is None or record.status != "skipped" or record.reason != row.reason
+def _finished_records(cells: Sequence[Cell], out: Path, progress: Progress) -> Iterator[Record]:
+    """Yield the records that are there, less what only a single test image says; set aside what is none after all."""
+    for cell in cells:
+        path = record_path(out, cell.suite, cell.key)
+        if path.exists():
+            try:
+                yield read_record(path).model_copy(update={"outcomes": None, "pictures": None, "curves": {}})
+            except BadRecordError as error:
+                _set_aside(error, progress)
+
+
+def _set_aside(bad: BadRecordError, progress: Progress) -> None:
+    with suppress(FileNotFoundError):
+        kept = set_aside(bad.path)
+        progress.warn(f"{bad.path}: {bad.fault}. It is kept as {kept.name}, and its cell runs again.")
+
+
+class _Left:
+    """Whether cells are still to be run: not where another run has written their record since the plan was made."""
+
+    def __init__(self, planned: Plan, out: Path, progress: Progress) -> None:
+        self._out, self._progress = out, progress
+        self._planned_from = {row.cell.key: row.record.checksum for row in planned.rows if row.record is not None}
+
+    def __call__(self, cell: Cell) -> bool:
+        path = record_path(self._out, cell.suite, cell.key)
+        found = look(path)
+        if isinstance(found, BadRecordError):
+            _set_aside(found, self._progress)
+            return True
+        if found is None or found.checksum == self._planned_from.get(cell.key):
+            return True
+        with suppress(BadRecordError):
+            self._progress.cell_finished(read_record(path))
+        return False
+
+
+def _newly_skipped(row: PlanRow) -> bool:
+    return row.record is None or row.record.status != "skipped" or row.record.reason != row.reason
 
 
 def _check_alike(to_do: Sequence[Cell], processes: launch.Processes) -> None:
@@ -218,14 +262,20 @@ def _check_alike(to_do: Sequence[Cell], processes: launch.Processes) -> None:
 
 
 def _records(
-    to_do: Sequence[Cell], skipped: Sequence[Cell], sharing: Sharing, out: Path, progress: Progress, fail_fast: bool
-) -> Iterator[Record]:
+    to_do: Sequence[Cell],
+    skipped: Sequence[Cell],
+    is_left: Callable[[Cell], bool],
+    sharing: Sharing,
+    out: Path,
+    progress: Progress,
+    fail_fast: bool,
+) -> Generator[Record]:
     """Yield the records that this process writes, each as its cell is run; torch is imported only where one is."""
     processes, failed = sharing.processes, False
     if processes.rank == 0 and skipped:
         from benchmarks.cell import identity, now
 
-        for cell in skipped:
+        for cell in filter(is_left, skipped):
             progress.cell_started(cell)
             yield Record(**identity(cell, now(), sharing), status="skipped", reason=cell.skip_reason)
     if not to_do:
@@ -233,7 +283,13 @@ def _records(
     from benchmarks.cell import Context
 
     context = Context(sharing, out)
-    for cell in sharing.own(to_do):
+    claims = Claims(claims_folder(out, to_do[0].suite))
+
+    def waiting(for_cells: Sequence[Cell]) -> None:
+        holders = dict.fromkeys(str(claims.holder(cell.key) or "a process that just ended") for cell in for_cells)
+        progress.warn(f"{counted(len(for_cells))} left, which another run has begun ({', '.join(holders)}). Waiting.")
+
+    for cell in in_turn(sharing.own(to_do), claims, is_left, str, waiting):
         progress.cell_started(cell)
         fresh = _attempt(cell, context, progress)
         yield fresh
@@ -244,7 +300,8 @@ def _records(
         # Some may have had a longer share than others.
         processes.meet()
         failed = any(processes.tell("failed" if failed else ""))
-    for cell in shared:
+    leading = claims if processes.rank == 0 else None
+    for cell in in_turn(shared, leading, is_left, lambda word: processes.tell(word)[0], waiting):
         if fail_fast and failed:
             return
         progress.cell_started(cell)
@@ -295,10 +352,12 @@ def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progres
     return fresh
 
 
-def _log_others(to_do: Sequence[Cell], processes: launch.Processes, out: Path, tracker: Tracker) -> None:
-    for position, cell in enumerate(to_do):
-        if position % processes.world != processes.rank and (record := finished(cell, out)) is not None:
-            tracker.log(record)
+def _log_others(
+    to_do: Sequence[Cell], processes: launch.Processes, out: Path, tracker: Tracker, progress: Progress
+) -> None:
+    others = [cell for position, cell in enumerate(to_do) if position % processes.world != processes.rank]
+    for record in _finished_records(others, out, progress):
+        tracker.log(record)
 
 
 def _parameters(cells: Sequence[Cell], processes: launch.Processes) -> dict[str, str]:

@@ -124,7 +124,7 @@ class Tracker:
     def start(self, suite: str, parameters: dict[str, str]) -> None:
         """Begin: the parent run gets these parameters; earlier records that are not tracked are brought up to date."""
         self._request = json.dumps({"out": str(self._out), "suite": suite, "parameters": parameters})
-        if untracked(self._out, suite):
+        if next(untracked(self._out, suite), None) is not None:
             self._spawn()
 
     def log(self, record: Record) -> None:

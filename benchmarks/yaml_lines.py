@@ -14,6 +14,8 @@ import yaml
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+YAML_TAG = "tag:yaml.org,2002:"
+"""What PyYAML makes of the `!!` that stands in a file."""
 
 Location = tuple[str | int, ...]
 """Keys and list positions from the root to a value."""
@@ -82,10 +84,17 @@ def read_document(path: Path) -> Document:
         lines: dict[Location, int] = {(): root.start_mark.line + 1}
         return Document(_plain(loader, root, (), lines), lines)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
         raise DocumentError(
-            f"not YAML: {clip(str(error.problem), 100)}. Check quotes, brackets, colons and indentation.", line
+            f"not YAML: {clip(str(error.problem), 100)}. Check quotes, brackets, colons and indentation.",
+            _line_to_blame(error),
         ) from error
+
+
+def _line_to_blame(error: yaml.MarkedYAMLError) -> int | None:
+    """Return the line where it went wrong, which of a key without a colon and of an open quote is where it begins."""
+    begun = error.context in ("while scanning a simple key", "while scanning a quoted scalar")
+    mark = error.context_mark if begun and error.context_mark else error.problem_mark
+    return mark.line + 1 if mark else None
 
 
 def _read_text(path: Path) -> str:
@@ -132,7 +141,8 @@ class _PlainLoader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise DocumentError("anchors and aliases (& and *) are not allowed. Write the value out.", line)
         if event.tag is not None:
-            raise DocumentError(f"the tag '{clip(event.tag)}' is not allowed. Write a plain value.", line)
+            written = event.tag.replace(YAML_TAG, "!!", 1)
+            raise DocumentError(f"the tag '{clip(written)}' is not allowed. Write a plain value.", line)
         if self.depth == MAX_DEPTH:
             raise DocumentError(f"nested more than {MAX_DEPTH} deep. Check the brackets.", line)
         self.depth += 1

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.records import write_atomically
+from benchmarks.storage import write_atomically
 from benchmarks.results import METHOD
 from leaderboard.boards import compare
 from leaderboard.load import load

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from benchmarks.models import MODELS
 from benchmarks.schema.faults import fault
@@ -71,6 +71,13 @@ class Suite(Section):
     ptq: PtqSection | None = None
     qat: QatSection | None = None
     _path: Path = PrivateAttr(default_factory=Path)
+
+    @field_validator("ptq", "qat", mode="before")
+    @classmethod
+    def _is_there_where_it_is_named(cls, section: Any) -> Any:
+        if section is None:
+            raise fault("found nothing. Give a mapping, or leave the key out.")
+        return section
 
     @model_validator(mode="after")
     def _compares_something(self) -> Suite:

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.records import MetricFacts, Outcomes, Record, key_of, write_record
 from benchmarks.results import NoRecordsError, compare, in_reading_order, load, to_csv, to_json
+from benchmarks.seal import sealed
 from dqss.registry import UnknownNameError
 
 REQUIRED = {
@@ -109,7 +110,8 @@ def test_an_edited_score_is_neither_listed_nor_compared(tmp_path):
     outcomes = Outcomes.pack(numpy.array([True, True, True, False]))
     path = write_record(tmp_path, make_record("dqss", 0, 75.0, outcomes=outcomes))
     assert [record.score for record in load(tmp_path)[0]] == [75.0]
-    path.write_text(path.read_text().replace('"score": 75.0', '"score": 99.0'))
+    changed = path.read_text().replace('"score": 75.0', '"score": 99.0')
+    path.write_bytes(sealed("{\n" + changed.partition("\n")[2].removesuffix("\n")))
     records, faults = load(tmp_path)
     assert records == []
     assert "its score 99 is not the mean of its outcomes, 75." in faults[0]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import benchmarks.cell
-from benchmarks import cli, launch, schedule
+from benchmarks import claims, cli, launch, schedule
 from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
 from benchmarks.parallel import Sharing
 from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
 from benchmarks.schedule import plan, run_cells
+from benchmarks.seal import sealed
 from benchmarks.suite import Budget, Cell, Inventory, Lookup, cells_of, load_suite
 from dqss.spec import Protocol
 
@@ -303,16 +304,117 @@ def test_what_was_missing_and_came_is_run(bench):
     assert came.key != SKIPPED.key
 
 
-def test_a_bad_record_is_told_and_its_cell_runs_again(bench):
+def test_a_bad_record_is_told_and_kept_and_its_cell_runs_again(bench):
     bench.run(FOUR)
     bad = record_path(bench.out, "tiny", FOUR[2].key)
-    bad.write_text(bad.read_text()[:100])
-    assert [row.state for row in plan(FOUR, bench.out).rows] == ["done", "done", "to do", "done"]
-    records = bench.run(FOUR)
-    assert bench.ran == [FOUR[2].key]
+    half = bad.read_text()[:300]
+    for kept in (".bad", ".bad-2"):
+        bad.write_text(half)
+        planned = plan(FOUR, bench.out).rows
+        assert [row.state for row in planned] == ["done", "done", "to do", "done"]
+        fault = "not a record (it does not end as a record does: the checksum does not fit)"
+        assert planned[2].reason == f"its record was {fault}"
+        records = bench.run(FOUR)
+        assert bench.ran == [FOUR[2].key]
+        ((message,),) = bench.events.of("warn")
+        assert message == f"{bad}: {fault}. It is kept as {bad.name}{kept}, and its cell runs again."
+        assert bad.with_name(bad.name + kept).read_text() == half
+        assert [record.status for record in records] == ["ok"] * 4
+    bench.run(FOUR)
+    assert bench.ran == bench.events.of("warn") == []
+
+
+def test_a_whole_file_that_is_no_record_after_all_is_kept_and_its_cell_runs_next_time(bench):
+    """What the checksum cannot tell: a program that writes nonsense, or somebody who makes a checksum to an edit."""
+    bench.run(FOUR)
+    bad = record_path(bench.out, "tiny", FOUR[2].key)
+    edited = bad.read_text().replace('"metric": {', '"metrics": {')
+    bad.write_bytes(sealed("{\n" + edited.partition("\n")[2].removesuffix("\n")))
+    assert len(bench.run(FOUR)) == 3
     ((message,),) = bench.events.of("warn")
-    assert message.startswith(f"{bad}: not a record")
-    assert [record.status for record in records] == ["ok"] * 4
+    assert message.startswith(f"{bad}: not a record (")
+    assert len(bench.run(FOUR)) == 4
+    assert bench.ran == [FOUR[2].key]
+
+
+def test_a_bad_record_of_a_cell_that_cannot_run_is_kept_and_the_skip_recorded(bench):
+    bad = record_path(bench.out, "tiny", SKIPPED.key)
+    bad.parent.mkdir(parents=True)
+    bad.write_text("half")
+    assert [record.status for record in bench.run([SKIPPED])] == ["skipped"]
+    assert bad.with_name(f"{bad.name}.bad").read_text() == "half"
+
+
+def test_parts_of_killed_runs_are_deleted_and_nothing_else(bench):
+    bench.run(FOUR[:1])
+    program = "from benchmarks.owner import Owner; print(Owner.of_this_process())"
+    root = Path(benchmarks.__file__).parents[1]
+    owner = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True).stdout.strip()
+    (bench.out / "tiny" / f"{FOUR[1].key}.json.{owner}.part").write_text("half")
+    (bench.out / "tiny" / "notes.part").write_text("mine")
+    bench.run(FOUR[:1])
+    assert sorted(path.name for path in (bench.out / "tiny").iterdir()) == sorted([f"{FOUR[0].key}.json", "notes.part"])
+
+
+def test_two_runs_on_one_folder_share_the_cells(bench, monkeypatch):
+    """Two threads stand for two runs that know nothing of each other; each cell waits until both have begun one."""
+    both = threading.Barrier(2, timeout=60)
+    other = Bench(bench.out)
+    run_by = threading.local()
+    first_cells = iter([True, True])
+
+    def run_cell(cell, context, report):
+        run_by.bench.ran.append(cell.key)
+        if next(first_cells, False):
+            both.wait()
+        return ok(cell)
+
+    monkeypatch.setattr(benchmarks.cell, "run_cell", run_cell)
+    monkeypatch.setattr(claims, "POLL_SECONDS", 0.01)
+    records = {}
+
+    def run(one):
+        run_by.bench = one
+        records[one] = one.run(FOUR)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in (bench, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(bench.ran + other.ran) == sorted(keys(FOUR))
+    assert bench.ran
+    assert other.ran
+    for one in (bench, other):
+        assert [record.key for record in records[one]] == keys(FOUR)
+        # Each is told of all cells, its own and the other's.
+        assert sorted(key for key, _ in one.events.of("finished")) == sorted(keys(FOUR))
+        assert one.events.of("started") == [(key,) for key in one.ran]
+    assert not (bench.out / "tiny" / "claims").exists()
+
+
+def test_a_cell_that_another_run_ended_meanwhile_is_not_run_even_where_it_failed(bench, monkeypatch):
+    def run_cell(cell, context, report):
+        write_record(bench.out, failed(FOUR[1]))
+        return bench.run_cell(cell, context, report)
+
+    monkeypatch.setattr(benchmarks.cell, "run_cell", run_cell)
+    assert [record.status for record in bench.run(FOUR[:2])] == ["ok", "failed"]
+    assert bench.ran == keys(FOUR[:1])
+
+
+def test_a_run_waits_for_what_another_one_has_begun(bench, monkeypatch):
+    claim = claims.Claims(bench.out / "tiny" / "claims").claim(FOUR[1].key)
+
+    def sleep(_):
+        write_record(bench.out, ok(FOUR[1]))
+        claim.release()
+
+    monkeypatch.setattr(claims.time, "sleep", sleep)
+    assert len(bench.run(FOUR)) == 4
+    assert bench.ran == keys([FOUR[0], *FOUR[2:]])
+    ((message,),) = bench.events.of("warn")
+    assert message.startswith(f"1 cell left, which another run has begun (process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])

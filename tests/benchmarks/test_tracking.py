@@ -200,7 +200,7 @@ def test_an_interrupted_run_ends_as_killed(out: Path, monkeypatch: pytest.Monkey
     tracker = Tracker(out, pytest.fail)
     tracker.start("tour", {})
     for _ in range(600):
-        if not untracked(out, "tour"):
+        if not list(untracked(out, "tour")):
             break
         threading.Event().wait(0.1)
     tracker.close(wait=False)
@@ -281,14 +281,14 @@ def test_a_marker_of_another_store_does_not_count(out: Path, tmp_path: Path, mon
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(out / "mlflow.db", tmp_path / "elsewhere" / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}")
-    assert untracked(out, "tour") == [record_path(out, "tour", a_record().key)]
+    assert list(untracked(out, "tour")) == [record_path(out, "tour", a_record().key)]
 
 
 def test_a_deleted_database_is_made_again(out: Path) -> None:
     write_record(out, a_record())
     sync(out, None, ignore)
     (out / "mlflow.db").unlink()
-    assert len(untracked(out, "tour")) == 1
+    assert len(list(untracked(out, "tour"))) == 1
 
 
 def test_an_absent_server_is_told_once_and_mended_by_sync(
