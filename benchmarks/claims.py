@@ -126,7 +126,7 @@ class Claims:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._seen: dict[str, tuple[_Found, float]] = {}
 
     def claim(self, key: str) -> Claim | None:
@@ -135,7 +135,7 @@ class Claims:
         Raises:
             StorageError: the folder cannot be written.
         """
-        path = self._folder / key
+        path = self.folder / key
         claim = self._make(path)
         if claim is None and (stale := self._stale(path)) is not None:
             self._remove(path, stale)
@@ -144,25 +144,25 @@ class Claims:
 
     def holder(self, key: str) -> Holder | None:
         """Return who holds the claim of a cell, None where nobody does or it cannot be told."""
-        found = _read(self._folder / key)
+        found = _read(self.folder / key)
         return None if found is None else Holder.parse(found.content)
 
     def close(self) -> None:
         """Delete what processes that have ended left behind, and the folder where nothing is claimed."""
         with suppress(OSError):
-            for path in list(self._folder.iterdir()):
+            for path in list(self.folder.iterdir()):
                 found = _read(path)
                 holder = None if found is None else Holder.parse(found.content)
                 if found is not None and holder is not None and holder.is_gone:
                     self._remove(path, found)
-            self._folder.rmdir()
+            self.folder.rmdir()
 
     def _make(self, path: Path) -> Claim | None:
         """Make the file, or return None where there is one."""
         holder = Holder(socket.gethostname(), str(Owner.of_this_process()), uuid4().hex)
         content = (json.dumps(asdict(holder)) + "\n").encode()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 with path.open("xb", buffering=0) as file:
                     file.write(content)
@@ -172,7 +172,7 @@ class Claims:
                 path.unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise StorageError(self._folder, error) from error
+            raise StorageError(self.folder, error) from error
         return Claim(path, content)
 
     def _stale(self, path: Path) -> _Found | None:

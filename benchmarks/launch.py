@@ -10,17 +10,15 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
-
-if TYPE_CHECKING:
-    from benchmarks.shared_pool import Store
 
 # Where each process has cells of its own they meet only at the end, after cells of unequal length.
 MEETING_TIMEOUT = timedelta(hours=12)
@@ -40,6 +38,50 @@ class LaunchError(RuntimeError):
 
 class GoneError(LaunchError):
     """Another process of the run ended before its work was done."""
+
+
+class RunStore:
+    """A run's part of a store of torch.distributed; where nothing answers any more, GoneError.
+
+    Args:
+        store: a torch.distributed.Store.
+    """
+
+    def __init__(self, store: Any) -> None:
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        self._store = PrefixStore("dqss-bench", store)
+
+    def add(self, key: str, amount: int) -> int:
+        """As of benchmarks.shared_pool.Store."""
+        with _told_as_gone():
+            return self._store.add(key, amount)
+
+    def check(self, keys: list[str]) -> bool:
+        """As of benchmarks.shared_pool.Store."""
+        with _told_as_gone():
+            return self._store.check(keys)
+
+    def get(self, key: str) -> bytes:
+        """As of benchmarks.shared_pool.Store."""
+        with _told_as_gone():
+            return self._store.get(key)
+
+    def compare_set(self, key: str, expected: str, desired: str) -> bytes:
+        """As of benchmarks.shared_pool.Store."""
+        with _told_as_gone():
+            return self._store.compare_set(key, expected, desired)
+
+
+@contextmanager
+def _told_as_gone() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise GoneError(
+            "the process that holds what the others share (the launcher on the first machine) does not answer any "
+            "more. Finished cells are kept; the same command goes on where this run was."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -62,16 +104,16 @@ class Processes:
 
         return "cpu" if told_cpu() or not torch.cuda.is_available() else f"cuda:{self.local_rank}"
 
-    def store(self, name: str) -> Store:
-        """Return the part of this name of the key-value store that all processes of the run have in common.
+    def store(self) -> RunStore:
+        """Return the key-value store that all processes of the run have in common.
 
         Raises:
             LaunchError: it cannot be reached.
         """
-        from torch.distributed import HashStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
+        from torch.distributed import HashStore, TCPStore  # type: ignore[attr-defined]
 
         if self.world == 1:
-            return PrefixStore(name, HashStore())
+            return RunStore(HashStore())
         address, port = _meeting_place()
         # The launcher holds the store, or else the first process does, as for a process group.
         holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -84,7 +126,7 @@ class Processes:
                 f"process {self.rank} of {self.world}: nothing answers at {address}:{port} "
                 f"(MASTER_ADDR, MASTER_PORT). Start the first machine too, or name it by --main_process_ip."
             ) from error
-        return PrefixStore(name, shared)
+        return RunStore(shared)
 
     def gather(self) -> None:
         """Form the process group, for cells that all processes train together."""

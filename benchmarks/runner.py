@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from benchmarks.failures import Kind, kind_of, kind_of_exit
 from benchmarks.parallel import Sharing
 from benchmarks.records import Record
 from benchmarks.suite import Cell
@@ -35,11 +36,18 @@ TELL_EVERY = 0.2
 LOG_TAIL_BYTES = 4000
 
 
+class Outcome(NamedTuple):
+    """What came of a cell: its record, of status `ok` or `failed`, and what kind of failure it was."""
+
+    record: Record
+    kind: Kind | None
+
+
 class Runner(Protocol):
     """Runs cells one after the other."""
 
-    def run(self, cell: Cell, report: Report) -> Record:
-        """Return the cell's record, of status `ok` or `failed`; whatever goes wrong in the cell is in it."""
+    def run(self, cell: Cell, report: Report) -> Outcome:
+        """Run a cell; whatever goes wrong in it is in the outcome."""
 
     def close(self) -> None:
         """Let go of what cells share."""
@@ -57,21 +65,22 @@ class Inline:
         self._sharing, self._out = sharing, out
         self._context: Context | None = None
 
-    def run(self, cell: Cell, report: Report) -> Record:
+    def run(self, cell: Cell, report: Report) -> Outcome:
         from benchmarks.cell import Context, identity, now, run_cell
 
         if self._context is None:
             self._context = Context(self._sharing, self._out)
         started = now()
         try:
-            return run_cell(cell, self._context, report)
+            return Outcome(run_cell(cell, self._context, report), None)
         except Exception as error:
-            return Record(
+            failed = Record(
                 **identity(cell, started, self._sharing),
                 status="failed",
                 reason=f"{type(error).__name__}: {error}",
                 traceback=traceback.format_exc(),
             )
+            return Outcome(failed, kind_of(error, self._out))
 
     def close(self) -> None:
         self._context = None
@@ -101,35 +110,42 @@ class Child:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def run(self, cell: Cell, report: Report) -> Record:
+    def run(self, cell: Cell, report: Report) -> Outcome:
         from benchmarks.cell import identity, now
 
-        started, begun = now(), monotonic()
+        started = now()
         pipe, process = self._begun()
         before = self._log.stat().st_size if self._log.is_file() else 0
-        lost = None
         try:
             pipe.send(cell)
-            while lost is None:
-                if pipe.poll(LOOK_EVERY):
-                    kind, *content = pipe.recv()
-                    if kind == "record":
-                        return Record.model_validate_json(content[0])
-                    report(*content)
-                elif not process.is_alive() and not pipe.poll():
-                    lost = _how_it_ended(process)
-                elif self._timeout is not None and monotonic() - begun > self._timeout:
-                    lost = f"timeout: the cell ran longer than {self._timeout:g} s. Give more by --timeout."
+            if (outcome := self._heard(pipe, process, report)) is not None:
+                return outcome
+            limit = f"{self._timeout:g} s"
+            reason = f"TimeLimitError: the cell ran longer than {limit}. Give more by --timeout."
+            kind: Kind = "timeout"
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            process.join(10)
-            lost = _how_it_ended(process)
+            process.join()
+            reason, kind = _how_it_ended(process)
         self.close()
-        return Record(
-            **identity(cell, started, self._sharing),
-            status="failed",
-            reason=lost,
-            traceback=tail(self._log, before),
-        )
+        known = identity(cell, started, self._sharing)
+        return Outcome(Record(**known, status="failed", reason=reason, traceback=tail(self._log, before)), kind)
+
+    def _heard(self, pipe: Connection, process: BaseProcess, report: Report) -> Outcome | None:
+        """Return what the child sends of its cell; None where the time is over.
+
+        Raises:
+            EOFError: it is lost.
+        """
+        begun = monotonic()
+        while self._timeout is None or monotonic() - begun < self._timeout:
+            if pipe.poll(LOOK_EVERY):
+                kind, *content = pipe.recv()
+                if kind == "outcome":
+                    return Outcome(Record.model_validate_json(content[0]), content[1])
+                report(*content)
+            elif not process.is_alive():
+                raise EOFError
+        return None
 
     def _begun(self) -> tuple[Connection, BaseProcess]:
         if self._process is None or self._pipe is None or not self._process.is_alive():
@@ -156,14 +172,14 @@ class Child:
         self._pipe = self._process = None
 
 
-def _how_it_ended(process: BaseProcess) -> str:
-    """Return why a child that sent no record is gone."""
-    code = process.exitcode
-    if code is not None and code < 0:
+def _how_it_ended(process: BaseProcess) -> tuple[str, Kind]:
+    """Return why a child that sent no outcome is gone, and what kind of failure that is."""
+    code = process.exitcode or 0
+    if code < 0:
         name = signal.Signals(-code).name
         cause = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""
-        return f"the process of the cell was ended by {name}{cause}."
-    return f"the process of the cell ended with exit code {code}."
+        return f"the process of the cell was ended by {name}{cause}.", kind_of_exit(code)
+    return f"the process of the cell ended with exit code {code}.", kind_of_exit(code) if code else "bug"
 
 
 def tail(log: Path, begin: int) -> str | None:
@@ -203,8 +219,8 @@ def _work(
 
     try:
         while True:
-            record = runner.run(pipe.recv(), report)
-            pipe.send(("record", record.model_dump_json()))
+            record, kind = runner.run(pipe.recv(), report)
+            pipe.send(("outcome", record.model_dump_json(), kind))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         sys.exit(0)
 

@@ -5,17 +5,18 @@ Imports no torch unless a cell runs.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from benchmarks import launch
 from benchmarks.claims import Claims, in_turn
+from benchmarks.dealing import dealt
 from benchmarks.parallel import Parallel, Sharing
+from benchmarks.pool import Job
 from benchmarks.progress import counted
 from benchmarks.records import (
     BadRecordError,
@@ -27,13 +28,11 @@ from benchmarks.records import (
     training_folder,
     write_record,
 )
+from benchmarks.runner import Inline, Runner
 from benchmarks.scan import Brief, Scan, look, scan_all
 from benchmarks.storage import delete_orphans, set_aside
 from benchmarks.suite import Cell
 from benchmarks.tracking import Tracker
-
-if TYPE_CHECKING:
-    from benchmarks.cell import Context
 
 State = Literal["done", "skipped", "failed", "to do"]
 
@@ -151,16 +150,19 @@ def run_cells(
     fail_fast: bool,
     max_cells: int | None,
     parallel: Parallel = "cells",
+    runner_of: Callable[[Sharing, Path], Runner] = Inline,
+    retries: int | None = None,
 ) -> list[Record]:
     """Run the cells that are not done yet and return every record of `cells` that exists afterwards.
 
-    Under `accelerate launch` the processes share the cells, those that are dealt out first; rank 0 alone tracks and
-    reports the whole.
+    Where there are several processes each takes the next cell; rank 0 alone tracks and reports the whole.
 
     Args:
         parallel: how they share those that train, as of Sharing.
         fail_fast: stop after the first cell that fails.
         max_cells: run this many at most; None for no limit.
+        runner_of: makes what runs the cells that this process takes.
+        retries: how often a cell that failed is tried again, whatever the kind of failure; None: as failures.py has it.
 
     Raises:
         LaunchError: the launcher started fewer processes than asked for, they do not see the same records, one of them
@@ -168,7 +170,7 @@ def run_cells(
         OSError: `out` cannot be written.
     """
     processes = launch.join()
-    sharing = Sharing(processes, parallel)
+    sharing, own = Sharing(processes, parallel), set[str]()
     planned = plan(cells, out)
     delete_orphans(planned.parts)
     left_over = _Left(planned, out, progress)
@@ -178,24 +180,28 @@ def run_cells(
     skipped = [row.cell for row in planned.rows if row.state == "skipped" and _newly_skipped(row)]
     left = len(unfinished) + len(skipped)
     sharing.check(to_do)
-    # The shares fit together only where all have planned from the same records.
-    processes.meet()
     if sharing.parallel == "data":
+        # What all of them train together they must all take in the same order.
+        processes.gather()
         _check_alike(to_do, processes)
     progress.start(len(cells), len(cells) - left, planned.expected_seconds if max_cells is None else None)
     tracker = Tracker(out, progress.warn) if processes.rank == 0 and cells else None
+    runner = runner_of(sharing, out)
     completed = False
     try:
         if tracker is not None:
             tracker.start(cells[0].suite, _parameters(cells, processes))
         # Closed at once, whatever happens, so that no other run waits for what this one has claimed.
-        with closing(_records(to_do, skipped, left_over, sharing, out, progress, fail_fast)) as records:
+        given = planned, to_do, skipped, left_over, sharing, runner, retries, out, progress, fail_fast
+        with closing(_records(*given)) as records:
             for fresh in records:
                 write_record(out, fresh)
+                own.add(fresh.key)
                 if tracker is not None:
                     tracker.log(fresh)
                 progress.cell_finished(fresh)
-        processes.meet()
+        if sharing.parallel == "data":
+            processes.meet()
         completed = True
         if tracker is not None:
             # It stays where a training that failed or was stopped is kept.
@@ -204,9 +210,10 @@ def run_cells(
     finally:
         if tracker is not None:
             if completed and processes.world > 1:
-                _log_others(sharing.dealt(to_do), processes, out, tracker, progress)
+                _log_others([cell for cell in to_do if cell.key not in own], out, tracker, progress)
             Claims(claims_folder(out, cells[0].suite)).close()
             tracker.close(wait=completed)
+        runner.close()
         progress.stop()
     return list(_finished_records(cells, out, progress))
 
@@ -262,10 +269,13 @@ def _check_alike(to_do: Sequence[Cell], processes: launch.Processes) -> None:
 
 
 def _records(
+    planned: Plan,
     to_do: Sequence[Cell],
     skipped: Sequence[Cell],
     is_left: Callable[[Cell], bool],
     sharing: Sharing,
+    runner: Runner,
+    retries: int | None,
     out: Path,
     progress: Progress,
     fail_fast: bool,
@@ -280,53 +290,37 @@ def _records(
             yield Record(**identity(cell, now(), sharing), status="skipped", reason=cell.skip_reason)
     if not to_do:
         return
-    from benchmarks.cell import Context
-
-    context = Context(sharing, out)
-    claims = Claims(claims_folder(out, to_do[0].suite))
+    claims, expected = Claims(claims_folder(out, to_do[0].suite)), {row.cell.key: row for row in planned.rows}
 
     def waiting(for_cells: Sequence[Cell]) -> None:
         holders = dict.fromkeys(str(claims.holder(cell.key) or "a process that just ended") for cell in for_cells)
         progress.warn(f"{counted(len(for_cells))} left, which another run has begun ({', '.join(holders)}). Waiting.")
 
-    for cell in in_turn(sharing.own(to_do), claims, is_left, str, waiting):
-        progress.cell_started(cell)
-        fresh = _attempt(cell, context, progress)
-        yield fresh
-        failed = fresh.status == "failed"
-        if fail_fast and failed:
-            break
+    jobs = [
+        (cell, Job(cell.key, expected[cell.key].expected_seconds, failed_before=expected[cell.key].state == "failed"))
+        for cell in sharing.dealt(to_do)
+    ]
+    with closing(dealt(jobs, sharing, claims, is_left, runner, retries, progress, fail_fast)) as records:
+        for fresh in records:
+            failed = failed or fresh.status == "failed"
+            yield fresh
     if shared := sharing.shared(to_do):
         # Some may have had a longer share than others.
         processes.meet()
         failed = any(processes.tell("failed" if failed else ""))
+        together = Inline(sharing, out)
     leading = claims if processes.rank == 0 else None
     for cell in in_turn(shared, leading, is_left, lambda word: processes.tell(word)[0], waiting):
         if fail_fast and failed:
             return
         progress.cell_started(cell)
-        fresh = _attempt_together(cell, context, out, progress)
+        fresh = _attempt_together(cell, together, sharing.processes, progress, out)
         failed = fresh.status == "failed"
         if processes.rank == 0:
             yield fresh
 
 
-def _attempt(cell: Cell, context: Context, progress: Progress) -> Record:
-    from benchmarks.cell import identity, now, run_cell
-
-    started = now()
-    try:
-        return run_cell(cell, context, progress.stage)
-    except Exception as error:
-        return Record(
-            **identity(cell, started, context.sharing),
-            status="failed",
-            reason=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
-        )
-
-
-def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progress) -> Record:
+def _attempt_together(cell: Cell, runner: Runner, processes: launch.Processes, progress: Progress, out: Path) -> Record:
     """Run a cell that all processes work on; where it fails in one of them it has failed in all.
 
     Raises:
@@ -334,9 +328,9 @@ def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progres
             the middle of a step, and the run has to end. It writes the record of that. Where another process is gone,
             what failed here is its consequence, and the cell is still to do.
     """
-    fresh = _attempt(cell, context, progress)
+    fresh = runner.run(cell, progress.stage).record
     try:
-        reasons = context.sharing.processes.tell(fresh.reason or "")
+        reasons = processes.tell(fresh.reason or "")
     except launch.GoneError:
         raise
     except launch.LaunchError:
@@ -345,17 +339,11 @@ def _attempt_together(cell: Cell, context: Context, out: Path, progress: Progres
         raise
     if fresh.status == "ok" and any(reasons):
         rank, reason = next((rank, reason) for rank, reason in enumerate(reasons) if reason)
-        from benchmarks.cell import identity
-
-        known = identity(cell, fresh.started, context.sharing)
-        return Record(**known, status="failed", reason=f"process {rank}: {reason}")
+        return fresh.model_copy(update={"status": "failed", "reason": f"process {rank}: {reason}"})
     return fresh
 
 
-def _log_others(
-    to_do: Sequence[Cell], processes: launch.Processes, out: Path, tracker: Tracker, progress: Progress
-) -> None:
-    others = [cell for position, cell in enumerate(to_do) if position % processes.world != processes.rank]
+def _log_others(others: Sequence[Cell], out: Path, tracker: Tracker, progress: Progress) -> None:
     for record in _finished_records(others, out, progress):
         tracker.log(record)
 

@@ -7,8 +7,8 @@ what stands there under which key.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from time import monotonic
 from typing import Generic, Protocol
 
@@ -48,6 +48,12 @@ class Store(Protocol):
         """Set a key to a value if it has the expected one, "" where it has none; return the value that it has then."""
 
 
+def agreed(store: Store, jobs: Sequence[Job[str]]) -> list[Job[str]]:
+    """Return the jobs as the first process of the run that came here planned them, the same in all processes."""
+    mine = json.dumps([asdict(job) for job in jobs])
+    return [Job(**fields) for fields in json.loads(store.compare_set("jobs", "", mine))]
+
+
 class SharedPool(Generic[Id]):
     """One process's view of the cells that are shared; of cells for one process each.
 
@@ -82,7 +88,12 @@ class SharedPool(Generic[Id]):
         self._fresh_left = True
 
     def take(self) -> Lease[Id] | Wait | None:
-        """Return the next cell for this process, when to ask again, or None where every cell has its record."""
+        """Return the next cell for this process, when to ask again, or None where it may leave.
+
+        It may where every cell has its record, or one process has stopped all.
+        """
+        if self._store.check(["stopped"]):
+            return None
         while self._fresh_left:
             position = self._store.add("next", 1) - 1
             self._fresh_left = position < len(self._jobs)
@@ -104,6 +115,14 @@ class SharedPool(Generic[Id]):
     def renew(self, lease: Lease[Id]) -> bool:
         """As of Pool."""
         return self._change(lease, renewed)
+
+    def put_back(self, lease: Lease[Id], pause: float) -> None:
+        """Give a cell back untried, for as many seconds at least."""
+        self._change(lease, lambda state: replace(state, workers=(), holds=pause))
+
+    def stop(self) -> None:
+        """Let nobody take a cell any more."""
+        self._store.add("stopped", 1)
 
     def finish(self, lease: Lease[Id]) -> bool:
         """As of Pool."""

@@ -13,7 +13,7 @@ from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.parallel import Sharing
 from benchmarks.records import Record
-from benchmarks.runner import Child, Inline, tail
+from benchmarks.runner import Child, Inline, Outcome, tail
 from dqss.search.base import no_report
 from tests.benchmarks.test_schedule import cell
 
@@ -44,7 +44,8 @@ class Deeds:
         elif deed == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         known = identity(cell, now(), self.sharing)
-        return Record(**known, status="ok", score=float(self.cells), measures={"pid": float(os.getpid())})
+        record = Record(**known, status="ok", score=float(self.cells), measures={"pid": float(os.getpid())})
+        return Outcome(record, None)
 
     def close(self):
         pass
@@ -59,7 +60,7 @@ def child(tmp_path):
 
 def test_cells_run_in_one_process_that_is_not_this_one_and_its_stages_are_heard(child, tmp_path):
     stages = []
-    first, second = (child.run(doing(deed), lambda *stage: stages.append(stage)) for deed in ("one", "two"))
+    first, second = (child.run(doing(deed), lambda *stage: stages.append(stage)).record for deed in ("one", "two"))
     assert (first.score, second.score) == (1, 2)
     assert first.measures["pid"] == second.measures["pid"] != os.getpid()
     assert stages[0] == ("half", 1, 2)
@@ -67,25 +68,30 @@ def test_cells_run_in_one_process_that_is_not_this_one_and_its_stages_are_heard(
 
 
 @pytest.mark.parametrize(
-    ("deed", "reason"),
+    ("deed", "kind", "reason"),
     [
-        ("kill", "the process of the cell was ended by SIGKILL, as the kernel does where memory runs out."),
-        ("exit", "the process of the cell ended with exit code 7."),
-        ("sleep", "timeout: the cell ran longer than 5 s. Give more by --timeout."),
+        (
+            "kill",
+            "out of memory",
+            "the process of the cell was ended by SIGKILL, as the kernel does where memory runs out.",
+        ),
+        ("exit", "bug", "the process of the cell ended with exit code 7."),
+        ("sleep", "timeout", "TimeLimitError: the cell ran longer than 5 s. Give more by --timeout."),
     ],
 )
-def test_a_lost_process_is_a_failed_cell_with_what_it_last_said_and_the_next_has_another(child, deed, reason):
-    before = child.run(doing(), no_report)
-    lost = child.run(doing(deed), no_report)
+def test_a_lost_process_is_a_failed_cell_with_what_it_last_said_and_the_next_has_another(child, deed, kind, reason):
+    before = child.run(doing(), no_report).record
+    lost, found = child.run(doing(deed), no_report)
+    assert found == kind
     assert (lost.status, lost.reason, lost.traceback) == ("failed", reason, f"running {deed}")
     assert lost.key == doing(deed).key
-    after = child.run(doing(), no_report)
+    after = child.run(doing(), no_report).record
     assert (after.status, after.score) == ("ok", 1)
     assert after.measures["pid"] != before.measures["pid"]
 
 
 def test_an_interrupt_of_the_terminal_leaves_the_decision_to_the_parent(child):
-    assert child.run(doing("interrupt"), no_report).status == "ok"
+    assert child.run(doing("interrupt"), no_report).record.status == "ok"
 
 
 def test_a_child_ends_with_its_parent(tmp_path):
@@ -95,7 +101,7 @@ sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.benchmarks.test_runner import *
 if __name__ == "__main__":
     made = Child(ALONE, Path({str(tmp_path)!r}), Path({str(tmp_path / "log")!r}), None, inside=Deeds)
-    print(int(made.run(doing(), no_report).measures["pid"]), flush=True)
+    print(int(made.run(doing(), no_report).record.measures["pid"]), flush=True)
     made.run(doing("sleep"), no_report)
 """
     script = tmp_path / "program.py"
@@ -115,8 +121,8 @@ def test_an_error_in_a_cell_is_its_record(monkeypatch):
         raise OSError("away")
 
     monkeypatch.setattr("benchmarks.cell.run_cell", broken)
-    record = Inline(ALONE, None).run(cell(), no_report)
-    assert (record.status, record.reason) == ("failed", "OSError: away")
+    record, kind = Inline(ALONE, None).run(cell(), no_report)
+    assert (record.status, record.reason, kind) == ("failed", "OSError: away", "infrastructure")
     assert "in broken" in record.traceback
 
 
