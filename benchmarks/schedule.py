@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from benchmarks import launch
 from benchmarks.parallel import Parallel, Sharing
+from benchmarks.pool import Job, ordered
 from benchmarks.records import (
     BadRecordError,
     Record,
@@ -25,6 +26,7 @@ from benchmarks.records import (
     training_folder,
     write_record,
 )
+from benchmarks.simulation import makespan
 from benchmarks.suite import Cell
 from benchmarks.tracking import Tracker
 
@@ -72,6 +74,17 @@ class Plan:
 
     rows: list[PlanRow]
     expected_seconds: float | None
+
+    def makespan(self, workers: int) -> float | None:
+        """Return the seconds that so many processes are expected to take, where each takes the next cell."""
+        if self.expected_seconds is None:
+            return None
+        jobs = [
+            Job(position, row.expected_seconds, failed_before=row.state == "failed")
+            for position, row in enumerate(self.rows)
+            if row.state in ("to do", "failed")
+        ]
+        return makespan((job.seconds or 0.0 for job in ordered(jobs)), workers)
 
 
 def plan(cells: Sequence[Cell], out: Path) -> Plan:
