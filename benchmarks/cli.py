@@ -165,6 +165,12 @@ def build_parser() -> Parser:
         commands.plan,
     )
     _add_cells(plan)
+    plan.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="tell also how long N processes would take, by what cells like these took so far",
+    )
 
     tune = _add(
         top,

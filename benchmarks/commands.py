@@ -202,6 +202,10 @@ def plan(args: argparse.Namespace) -> int:
     expected = planned.expected_seconds
     time = "unknown before the first run" if expected is None else duration(expected)
     say(f"\n{counted(len(states))}: {counts}. Expected time: {time}.")
+    if args.workers is not None:
+        shared = planned.makespan(args.workers)
+        time = "unknown before the first run" if shared is None else duration(shared)
+        say(f"By {args.workers} processes, each with cells of its own, longest first: {time}.")
     return OK
 
 

@@ -71,17 +71,19 @@ def dealt(
             sleep(min(max(lease.until - monotonic(), 0.0), ASK_SECONDS))
             continue
         cell = cells[lease.id]
-        claim = claims.claim(cell.key) if is_left(cell) else None
+        claim = claims.claim(cell.key)
         if claim is None:
-            if not is_left(cell):
-                pool.finish(lease)
-                continue
             if cell.key not in told:
                 told.add(cell.key)
-                progress.warn(f"{cell.model} {cell.bits} {cell.method}: {claims.holder(cell.key)} runs it. Waiting.")
+                holder = claims.holder(cell.key) or "a process that just ended"
+                progress.warn(f"{cell.model} {cell.bits} {cell.method}: another run has begun it ({holder}). Waiting.")
             pool.put_back(lease, ASK_SECONDS)
             continue
         with claim, _renewing(pool, lease):
+            # Nobody else writes the record from here on.
+            if not is_left(cell):
+                pool.finish(lease)
+                continue
             progress.cell_started(cell)
             fresh = _tried(cell, lease, pool, claims, runner, retries, sharing, progress)
             if fresh is None:

@@ -158,6 +158,8 @@ class Wait:
 
 
 FRESH = State()
+PATIENCE = 3
+"""Leases for which workers wait for others that a wide cell needs, where nothing else is left to do."""
 
 
 class Pool(Generic[Id]):
@@ -208,6 +210,7 @@ class Pool(Generic[Id]):
         # All that were heard of within the time of a lease, likewise.
         self._heard: OrderedDict[Worker, float] = OrderedDict()
         self._begun = -inf
+        self._stuck_since = inf
 
     def _check(self, world: int) -> None:
         if len(self._positions) < len(self._jobs):
@@ -234,8 +237,9 @@ class Pool(Generic[Id]):
     def take(self, worker: Worker, now: float) -> Lease[Id] | Wait | None:
         """Return the next cell for a worker; None where it may leave.
 
-        It may where all cells have their records, and where those left need more workers than there are. A worker that
-        holds a cell and asks for another has lost it, as after a restart; the cell is then to be taken again.
+        It may where all cells have their records, and where for the time of some leases those left need more workers
+        than there are. A worker that holds a cell and asks for another has lost it, as after a restart; the cell is
+        then to be taken again.
         """
         self._hear((worker,), now)
         self._free_overdue(now)
@@ -263,7 +267,7 @@ class Pool(Generic[Id]):
             self._pop_ready()
             self._aside.add(position)
             heappush(self._narrowest, (width, position))
-        return None if self.left == len(self._aside) else self._wait(now)
+        return None if self._is_hopeless(now) else self._wait(now)
 
     def renew(self, lease: Lease[Id], now: float) -> bool:
         """Say that the worker goes on; return whether it still holds the cell.
@@ -379,6 +383,7 @@ class Pool(Generic[Id]):
             _, position = heappop(self._narrowest)
             if position in self._aside:
                 self._aside.remove(position)
+                self._stuck_since = inf
                 self._push_ready(position)
 
     def _team(self, worker: Worker, width: int, now: float) -> tuple[Worker, ...]:
@@ -391,6 +396,14 @@ class Pool(Generic[Id]):
 
     def _is_short(self, width: int, now: float) -> bool:
         return len(self._heard) < width and now >= self._begun + self.lease
+
+    def _is_hopeless(self, now: float) -> bool:
+        """Return whether all is done, or too wide for those who have been there for long enough."""
+        if self.left > len(self._aside):
+            self._stuck_since = inf
+        elif self._stuck_since == inf:
+            self._stuck_since = now
+        return self.left == 0 or now >= self._stuck_since + PATIENCE * self.lease
 
     def _hear(self, workers: Iterable[Worker], now: float) -> None:
         self._drop_silent(self._heard, now)

@@ -16,7 +16,7 @@ from benchmarks import launch
 from benchmarks.claims import Claims, in_turn
 from benchmarks.dealing import dealt
 from benchmarks.parallel import Parallel, Sharing
-from benchmarks.pool import Job
+from benchmarks.pool import Job, ordered
 from benchmarks.progress import counted
 from benchmarks.records import (
     BadRecordError,
@@ -30,6 +30,7 @@ from benchmarks.records import (
 )
 from benchmarks.runner import Inline, Runner
 from benchmarks.scan import Brief, Scan, look, scan_all
+from benchmarks.simulation import makespan
 from benchmarks.storage import delete_orphans, set_aside
 from benchmarks.suite import Cell
 from benchmarks.tracking import Tracker
@@ -86,6 +87,17 @@ class Plan:
     rows: list[PlanRow]
     expected_seconds: float | None
     parts: Sequence[Path] = ()
+
+    def makespan(self, workers: int) -> float | None:
+        """Return the seconds that so many processes are expected to take, where each takes the next cell."""
+        if self.expected_seconds is None:
+            return None
+        jobs = [
+            Job(position, row.expected_seconds, failed_before=row.state == "failed")
+            for position, row in enumerate(self.rows)
+            if row.state in ("to do", "failed")
+        ]
+        return makespan((job.seconds or 0.0 for job in ordered(jobs)), workers)
 
 
 def plan(cells: Sequence[Cell], out: Path) -> Plan:
@@ -300,10 +312,11 @@ def _records(
         (cell, Job(cell.key, expected[cell.key].expected_seconds, failed_before=expected[cell.key].state == "failed"))
         for cell in sharing.dealt(to_do)
     ]
-    with closing(dealt(jobs, sharing, claims, is_left, runner, retries, progress, fail_fast)) as records:
-        for fresh in records:
-            failed = failed or fresh.status == "failed"
-            yield fresh
+    if jobs:
+        with closing(dealt(jobs, sharing, claims, is_left, runner, retries, progress, fail_fast)) as records:
+            for fresh in records:
+                failed = failed or fresh.status == "failed"
+                yield fresh
     if shared := sharing.shared(to_do):
         # Some may have had a longer share than others.
         processes.meet()

@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 from typing import Literal
 
-from benchmarks.pool import Job, Lease, Pool, Wait
+from benchmarks.pool import Job, Lease, Pool, Wait, is_held
 
 HOUR = 3600.0
 
@@ -63,6 +63,7 @@ class Simulated:
         bound: seconds that no schedule can beat with workers that never fail.
         failures: of workers.
         repeated: attempts on cells beyond the first of each.
+        hopeless: cells recorded as failed because their workers were lost too often.
         late: workers that came with a cell which another had finished.
         lost: cells that were never done.
         doubled: cells that were taken as done twice, or were in the hands of two attempts with good leases.
@@ -72,6 +73,7 @@ class Simulated:
     bound: float
     failures: int
     repeated: int
+    hopeless: int
     late: int
     lost: int
     doubled: int
@@ -123,7 +125,7 @@ class _Simulation:
         self.good_until = [-inf] * len(costs)
         self.times_done = [0] * len(costs)
         self.makespan = 0.0
-        self.failures = self.repeated = self.late = self.clashes = 0
+        self.failures = self.repeated = self.hopeless = self.late = self.clashes = 0
         for worker in range(workers):
             self.push(0.0, "ask", worker)
             self.push_failure(0.0, worker)
@@ -154,6 +156,7 @@ class _Simulation:
             bound=self.bound,
             failures=self.failures,
             repeated=self.repeated,
+            hopeless=self.hopeless,
             late=self.late,
             lost=self.times_done.count(0),
             doubled=sum(times > 1 for times in self.times_done) + self.clashes,
@@ -163,8 +166,17 @@ class _Simulation:
         """Ask for a cell; return whether the worker stays."""
         self.lives[worker] += 1
         self.is_up[worker] = self.is_heard[worker] = True
-        self.drop(worker, now)
+        held, self.held[worker] = self.held[worker], None
+        was_current = held is not None and is_held(self.pool.state(held.id), held.attempt)
         answer = self.pool.take(worker, now)
+        if held is not None and answer == held:
+            # It was away when its team was called together, and the others have waited in vain.
+            self.held[worker] = held
+            self.push(now + self.lease, "ask", worker)
+            return True
+        if held is not None and was_current:
+            # The Pool has put back what the worker no longer had.
+            self.good_until[held.id] = now
         if isinstance(answer, Wait):
             self.push(answer.until, "ask", worker)
         elif answer is not None:
@@ -173,36 +185,30 @@ class _Simulation:
             self.is_up[worker] = False
         return answer is not None
 
-    def drop(self, worker: int, now: float) -> None:
-        held = self.held[worker]
-        if held is not None and self.pool.state(held.id).attempt == held.attempt:
-            # It says so itself that it has the cell no more.
-            self.good_until[held.id] = now
-        self.held[worker] = None
-
     def begin(self, lease: Lease[int], now: float) -> None:
         self.clashes += self.good_until[lease.id] > now
         self.good_until[lease.id] = now + self.lease
         self.repeated += lease.attempt > 1
+        self.hopeless += lease.hopeless
         for worker in lease.workers:
-            self.lives[worker] += 1
+            self.held[worker] = lease
         if not all(self.is_up[worker] for worker in lease.workers):
             self.part(lease, now)
             return
+        for worker in lease.workers:
+            self.lives[worker] += 1
         for worker in lease.workers[1:]:
             # They ask again about now, and hear that they have it.
             self.clashes += self.pool.take(worker, now) != lease
-        for worker in lease.workers:
-            self.held[worker] = lease
         self.push(now + self.lease / 3, "renew", lease.workers[0])
         for worker in lease.workers:
-            self.push(now + self.costs[lease.id], "end", worker)
+            self.push(now + (0.0 if lease.hopeless else self.costs[lease.id]), "end", worker)
 
     def part(self, lease: Lease[int], now: float) -> None:
         """Let the workers of a wide cell go, of whom one is gone: the others wait for it in vain and ask anew."""
         for worker in lease.workers:
-            self.lives[worker] += 1
-            if self.is_up[worker]:
+            if self.is_up[worker] and self.held[worker] == lease:
+                self.lives[worker] += 1
                 self.push(now + self.lease, "ask", worker)
 
     def renew(self, worker: int, now: float) -> None:

@@ -285,6 +285,23 @@ def test_plan_shows_states_reasons_and_the_expected_time(suite, capsys, monkeypa
     assert not (tmp_path / "never").exists()
 
 
+def test_plan_tells_how_long_several_processes_would_take(suite, capsys, monkeypatch, tmp_path):
+    rows = [
+        schedule.PlanRow(cell("uniform-mse"), "done", None, 500.0),
+        schedule.PlanRow(cell("random", 1), "failed", "OSError: away", 75.0),
+        schedule.PlanRow(cell("random", 2), "to do", None, 20.0),
+        schedule.PlanRow(cell("random", 3), "to do", None, 30.0),
+        schedule.PlanRow(cell("dqss", 0), "to do", None, 40.0),
+    ]
+    for expected, told in ((165.0, "1 min 55 s"), (None, "unknown before the first run")):
+        planned = schedule.Plan(rows, expected)
+        monkeypatch.setattr(schedule, "plan", lambda cells, out, planned=planned: planned)
+        assert cli.main(["plan", suite, "--workers", "2", "--out", str(tmp_path / "never")]) == 0
+        # 40 | 30 + 20, then the one that failed before on the first that is free: 40 + 75 | 50.
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"By 2 processes, each with cells of its own, longest first: {told}."
+
+
 def test_one_cell_is_counted_as_one(suite, capsys, tmp_path):
     assert cli.main(["plan", suite, "--only", "method=dqss", "--out", str(tmp_path / "never")]) == 0
     assert "\n1 cell: 0 done, 1 to do" in capsys.readouterr().out

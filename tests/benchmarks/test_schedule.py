@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore
 
 import benchmarks.cell
-from benchmarks import claims, cli, launch, schedule
+from benchmarks import claims, cli, dealing, launch, schedule
 from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
@@ -371,6 +372,7 @@ def test_two_runs_on_one_folder_share_the_cells(bench, monkeypatch):
 
     monkeypatch.setattr(benchmarks.cell, "run_cell", run_cell)
     monkeypatch.setattr(claims, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(dealing, "ASK_SECONDS", 0.01)
     records = {}
 
     def run(one):
@@ -450,9 +452,14 @@ def test_processes_share_the_cells_and_the_first_one_tracks_all(bench, monkeypat
     """Two threads stand for two processes that meet."""
     barrier = threading.Barrier(2, timeout=60)
 
+    shared = launch.RunStore(HashStore())
+
     class Together(Processes):
         def meet(self):
             barrier.wait()
+
+        def store(self):
+            return shared
 
     rank = threading.local()
     monkeypatch.setattr(launch, "join", lambda: Together(rank.number, 2, rank.number))
@@ -491,7 +498,15 @@ class Pair:
         self.ran = [], []
         barrier, words, self.rank = threading.Barrier(2, timeout=60), {}, threading.local()
 
+        shared = launch.RunStore(HashStore())
+
         class Together(Processes):
+            def gather(self):
+                pass
+
+            def store(self):
+                return shared
+
             def meet(self):
                 barrier.wait()
 
