@@ -77,6 +77,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Read a whole number from 0."""
+    return 0 if text == "0" else positive(text)
+
+
 def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     """Return a reader of one of these words."""
 
@@ -152,8 +157,20 @@ def build_parser() -> Parser:
         type=one_of(PARALLEL),
         default="cells",
         metavar=f"{{{','.join(PARALLEL)}}}",
-        help="under `accelerate launch`: each process takes cells of its own, or all train one together on its data "
-        "(default: cells)",
+        help="of several processes: each takes the next cell, or all train one together on its data (default: cells)",
+    )
+    run.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="start N processes on this machine, each with its own GPU or its share of the cores",
+    )
+    run.add_argument("--timeout", type=positive, metavar="SECONDS", help="end a cell that takes longer; it has failed")
+    run.add_argument(
+        "--retries",
+        type=count,
+        metavar="N",
+        help="try a cell that failed N times more (default: by the kind of failure, 0 to 3)",
     )
 
     plan = _add(
@@ -340,6 +357,6 @@ def _dispatch(given: list[str]) -> int:
         return int(end.code or 0)
     if args.version:
         return commands.version(args)
-    args.command_line = shlex.join([PROGRAM, *given])
+    args.words, args.command_line = given, shlex.join([PROGRAM, *given])
     command: commands.Command = args.command
     return command(args)

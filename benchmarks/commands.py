@@ -9,7 +9,9 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ from benchmarks.progress import NullProgress, counted, duration, method_name, sa
 from dqss.registry import did_you_mean
 
 if TYPE_CHECKING:
+    from benchmarks.parallel import Sharing
     from benchmarks.records import Record
     from benchmarks.suite import Cell
 
@@ -27,6 +30,7 @@ Command = Callable[[argparse.Namespace], int]
 
 OK, SOME_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 DISTRIBUTION = "dqss-bench"
+TOLD_FAILED = 5
 
 
 class CommandError(Exception):
@@ -111,9 +115,19 @@ def run(args: argparse.Namespace) -> int:
         )
     for folder in (args.out, args.out / cells[0].suite):
         check_writable(folder, "--out")
+    if args.processes is not None and "WORLD_SIZE" not in os.environ:
+        from benchmarks.launch import start
+
+        return start(args.processes, args.words)
     from benchmarks import console
+    from benchmarks.records import logs_folder
     from benchmarks.results import compare
+    from benchmarks.runner import Child
     from benchmarks.schedule import run_cells
+
+    def runner_of(sharing: Sharing, out: Path) -> Child:
+        log = logs_folder(out, cells[0].suite) / f"{socket.gethostname()}-{sharing.processes.rank}.log"
+        return Child(sharing, out, log, args.timeout)
 
     # Launched as one of several processes, only the first speaks.
     first = os.environ.get("RANK", "0") == "0"
@@ -126,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
             fail_fast=args.fail_fast,
             max_cells=args.max_cells,
             parallel=args.parallel,
+            runner_of=runner_of,
+            retries=args.retries,
         )
     except KeyboardInterrupt:
         progress.stop()
@@ -138,9 +154,20 @@ def run(args: argparse.Namespace) -> int:
     if first:
         say()
         console.print_comparisons(compare(records))
+        _tell_failed([record for record in records if record.status == "failed"], args)
         _tell_rest(len(cells) - len(records), failed, args.command_line)
         _tell_places(args.out)
     return SOME_FAILED if failed else OK
+
+
+def _tell_failed(failed: Sequence[Record], args: argparse.Namespace) -> None:
+    """Say how to run what failed alone, of the first few."""
+    for record in failed[:TOLD_FAILED]:
+        only = {"model": record.model, "bits": record.bits, "mode": record.mode, "method": record.method}
+        chosen = ",".join(f"{name}={value}" for name, value in only.items())
+        seed = [] if record.seed is None else ["--seeds", str(record.seed)]
+        command = shlex.join([DISTRIBUTION, "run", args.suite, "--out", str(args.out), "--only", chosen, *seed])
+        say(f"failed: {record.reason}\n        alone: {command}")
 
 
 def _tell_rest(left: int, failed: int, command_line: str) -> None:

@@ -220,9 +220,18 @@ def start(count: int, words: Sequence[str]) -> int:
 
     Returns:
         The greatest exit code of the processes.
+
+    Raises:
+        LaunchError: more processes than GPUs.
     """
+    import torch
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+    if not told_cpu() and 0 < torch.cuda.device_count() < count:
+        raise LaunchError(
+            f"--processes: {count} are more than the {torch.cuda.device_count()} GPUs of this machine. Start as many, "
+            "or set ACCELERATE_USE_CPU=true."
+        )
     # Held here, it outlives every process of the run; the system gives a port that is free.
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     threads = max(1, (os.cpu_count() or 1) // count)

@@ -347,6 +347,11 @@ def claims_folder(out: Path, suite: str) -> Path:
     return out / suite / "claims"
 
 
+def logs_folder(out: Path, suite: str) -> Path:
+    """Return the folder under the output folder for what the processes of a suite's cells say."""
+    return out / suite / "logs"
+
+
 def write_record(out: Path, record: Record) -> Path:
     """Write a record under the output folder and return its path.
 
