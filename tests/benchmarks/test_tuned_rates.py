@@ -27,7 +27,7 @@ seeds: [0]
 qat:
   quantizers: {weight: [lsq, dorefa], activation: [lsq]}
   training: {epochs: 1, batch_size: 32}
-  methods: [uniform-lsq: {network: 0.002}, dqss: {warm_up: 0.0, search: 0.5}]
+  methods: [uniform-lsq: {network: 0.002}, dqss: {warm_up: 0.0, search: 0.5, start: best-uniform}]
 """
 CPU = torch.device("cpu")
 
