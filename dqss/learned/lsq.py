@@ -3,7 +3,7 @@
 Esser et al., "Learned Step Size Quantization" (ICLR 2020), section 2: the gradient to the step by equation 3 (section
 2.1), its scale by section 2.2, that to the data straight-through within the grid and 0 beyond. A value right on the
 lowest or highest level counts as within, where the paper has it clipped. The paper begins with a step of
-2 E|v| / sqrt(Q_P); here it begins with that of `mse`, which calibration knows and which suits 8 bits too.
+2 E|v| / sqrt(Q_P); here it begins with that of a post-training algorithm, which suits 8 bits too.
 """
 
 from __future__ import annotations

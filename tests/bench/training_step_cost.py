@@ -23,6 +23,7 @@ from dqss.graph import prepare
 from dqss.inputs import call
 from dqss.learned.mixture import sum_of
 from dqss.qat import ALGORITHMS
+from dqss.ranges import find_start
 from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits
 from dqss.supernet import activation_algorithms, supernet_of, weight_algorithms
@@ -73,7 +74,8 @@ def training_step(model: str, bits: str, batch: int, names: list[str]) -> Callab
     targets = torch.randint(10, (batch,))
     prepared = prepare(network, PROTOCOLS["all-layers"], Bits.parse(bits))
     calibration = calibrate(prepared, [inputs], no_report)
-    supernet = supernet_of(prepared, calibration, weight_algorithms(names), activation_algorithms(names))
+    start = find_start(prepared, calibration, [inputs], "best-uniform", 0, None, no_report).strategy
+    supernet = supernet_of(prepared, calibration, start, weight_algorithms(names), activation_algorithms(names))
     mixing = []
     for layer in supernet.layers.values():
         layer.train()

@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, float | str]] = {
     "no rise": {"rise": 0.0},
     "candidates still mixed at the end": {"cold": 1.0},
     "gumbel": {"relaxation": "gumbel"},
+    "begun at the best uniform pair": {"start": "best-uniform"},
 }
 WINDOW = 10
 """How many steps' losses one figure is the mean of."""

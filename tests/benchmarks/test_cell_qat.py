@@ -28,7 +28,7 @@ seeds: [3]
 qat:
   quantizers: {weight: [lsq, dorefa], activation: [lsq, pact]}
   training: {epochs: 1, batch_size: 32}
-  methods: [uniform-lsq, uniform-pact, dqss: {warm_up: 0.0, search: 0.5}]
+  methods: [uniform-lsq, uniform-pact, dqss: {warm_up: 0.0, search: 0.5, start: best-uniform}]
 """
 MEASURED = {"started", "calibration_seconds", "search_seconds", "evaluation_seconds", "peak_memory_mb"}
 ALONE = Processes(0, 1, 0)
@@ -71,13 +71,18 @@ def records(small, cells):
 
 
 def test_the_record_says_what_was_trained_and_for_how_long(records, cells):
+    calibrated = Context(Sharing(ALONE)).subject(cells["dqss"], no_report).calibrated
     for name, cell in cells.items():
         record = records[name]
         assert (record.key, record.definition, record.status) == (cell.key, cell.definition, "ok")
         assert (record.mode, record.method, record.seed) == ("qat", name, 3)
         assert record.definition["training"] == {"epochs": 1, "batch_size": 32, "distillation": 0.0}
-        # 200 images are six full batches of 32; forward, and backward as two.
-        assert record.forward_passes == STEPS * 32 * 3
+        # 200 images are six full batches of 32; forward, and backward as two. Before them the ranges are found.
+        start, _ = calibrated.start("W2A2", "best-uniform", 3, no_report)
+        assert record.forward_passes == start.forward_passes + STEPS * 32 * 3
+        assert {layer: (c.weight, c.activation) for layer, c in record.start.items()} == {
+            layer: (c.weight, c.activation) for layer, c in start.strategy.layers.items()
+        }
         assert set(record.curves) == {"loss", "entropy"}
         assert len(record.curves["loss"]) == len(record.curves["entropy"]) == STEPS
         assert record.search_seconds > 0

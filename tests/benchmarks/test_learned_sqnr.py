@@ -7,6 +7,7 @@ from torch import nn
 from benchmarks.learned_sqnr import learned_sqnr
 from dqss.calibrate import calibrate
 from dqss.graph import prepare
+from dqss.ranges import find_start
 from dqss.search.base import no_report
 from dqss.spec import PROTOCOLS, Bits
 from dqss.supernet import activation_algorithms, settled, supernet_of, weight_algorithms
@@ -20,7 +21,8 @@ def test_it_is_the_power_of_what_is_rounded_over_the_power_of_the_error():
         batches = [torch.randn(8, 4), torch.randn(5, 4)]
     prepared = prepare(copy.deepcopy(network), PROTOCOLS["all-layers"], Bits(3, 3))
     calibration = calibrate(prepared, batches, no_report)
-    supernet = supernet_of(prepared, calibration, weight_algorithms(["lsq"]), activation_algorithms(["lsq"]))
+    start = find_start(prepared, calibration, batches, "best-uniform", 0, None, no_report).strategy
+    supernet = supernet_of(prepared, calibration, start, weight_algorithms(["lsq"]), activation_algorithms(["lsq"]))
     model = settled(supernet)
     found = learned_sqnr(model, list(supernet.layers), batches)
     x = torch.cat(batches)

@@ -35,7 +35,7 @@ ptq:
 qat:
   quantizers: {weight: [lsq, dorefa], activation: [lsq, pact]}
   training: {epochs: 1, batch_size: 16}
-  methods: [uniform-lsq, dqss]
+  methods: [uniform-lsq, dqss: {start: best-uniform}]
 """
 
 # The command line, on 64 calibration images, 320 to train on (20 steps) and 64 to evaluate on. Each step leaves a byte.

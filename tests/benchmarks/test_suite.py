@@ -97,7 +97,7 @@ def test_a_training_cell_has_its_budget_and_the_versions_of_all_that_it_trains_w
     cell = next(cell for cell in before if cell.method == "uniform-pact")
     assert (cell.mode, cell.search, cell.seed) == ("qat", "uniform", 0)
     assert cell.definition["training"] == {"epochs": 2, "batch_size": 64, "distillation": 0.0}
-    assert cell.definition["method"] == {"name": "uniform-pact", "version": 1, "options": {"network": 0.002}}
+    assert cell.definition["method"] == {"name": "uniform-pact", "version": 2, "options": {"network": 0.002}}
     assert [entry["name"] for entry in cell.definition["quantizers"]["weight"]] == ["dorefa"]
     for old, new in (("epochs: 2", "epochs: 3"), ("size: 64", "size: 32"), ("size: 64", "size: 64, distillation: 0.5")):
         assert set(keys_of(before)).isdisjoint(keys_of(cells(QAT.replace(old, new))))

@@ -27,7 +27,7 @@ seeds: [0]
 qat:
   quantizers: {weight: [lsq, dorefa], activation: [lsq]}
   training: {epochs: 1, batch_size: 32}
-  methods: [uniform-lsq: {network: 0.002}, dqss: {warm_up: 0.0, search: 0.5}]
+  methods: [uniform-lsq: {network: 0.002}, dqss: {warm_up: 0.0, search: 0.5, start: best-uniform}]
 """
 CPU = torch.device("cpu")
 
@@ -149,7 +149,10 @@ def test_trials_under_another_budget_are_others(scored, cells, tmp_path):
 def test_rates_that_nothing_beats_stay_as_they_are(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "score", lambda bench, cell: 50.0)
     tuned = tune(cells, tmp_path, 3, CPU, no_report)
-    assert [one.options for one in tuned] == 2 * [{"network": 0.002}, {"warm_up": 0.0, "search": 0.5}]
+    assert [one.options for one in tuned] == 2 * [
+        {"network": 0.002},
+        {"warm_up": 0.0, "search": 0.5, "start": "best-uniform"},
+    ]
 
 
 def test_a_loss_that_is_not_finite_is_the_worst_score_and_other_faults_are_told(small, cells, monkeypatch):

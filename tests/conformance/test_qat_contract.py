@@ -47,6 +47,7 @@ def test_a_uniform_strategy_learns_from_the_first_step(network, name, bits, prot
         bits=bits,
         protocol=protocol,
         search="uniform",
+        start="best-uniform",
         weight_quantizers=[name],
         activation_quantizers=[name],
     )

@@ -12,6 +12,7 @@ from dqss.qat import train_qat
 from dqss.schedule import Schedule
 
 FEW = {"weight_quantizers": ["lsq", "dorefa"], "activation_quantizers": ["lsq-plus", "apot"], "bits": "W3A3"}
+FEW["start"] = "best-uniform"
 
 
 @pytest.fixture
