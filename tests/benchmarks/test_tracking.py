@@ -448,7 +448,7 @@ class Server:
             start_new_session=True,
             env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},
         )
-        for _ in range(1200):
+        for _ in range(6000):
             with suppress(OSError), urlopen(f"{self.uri}/health", timeout=5) as answer:
                 if answer.status == 200:
                     return
