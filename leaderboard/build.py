@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.storage import write_atomically
 from benchmarks.results import METHOD
+from benchmarks.storage import write_atomically
 from leaderboard.boards import compare
 from leaderboard.load import load
 from leaderboard.statistics import LEVEL, RESAMPLES
