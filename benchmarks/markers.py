@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,17 @@ def without_password(text: str) -> str:
     'postgresql://me:***@host/runs'
     """
     return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+
+
+def ui_command(out: Path) -> str:
+    """Return the command that opens the store in a browser."""
+    uri = store_uri(out)
+    if uri.startswith(("http://", "https://")):
+        return f"python -m webbrowser {shlex.quote(store_location(out))}"
+    # The password of a database stays where the user put it.
+    shown = shlex.quote(uri) if uri == store_location(out) else '"$MLFLOW_TRACKING_URI"'
+    mlflow = "mlflow" if shutil.which("mlflow") else f"{shlex.quote(sys.executable)} -m mlflow"
+    return f"{mlflow} ui --backend-store-uri {shown}"
 
 
 def record_files(out: Path, suite: str | None) -> list[Path]:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from mlflow import MlflowClient
@@ -194,7 +198,7 @@ def test_a_run_is_tracked_beside_its_cells(out: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_run_ends_as_killed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "GRACE_SECONDS", 60)
+    monkeypatch.setattr(tracking.tracker, "GRACE_SECONDS", 60)
     record = a_record()
     write_record(out, record)
     tracker = Tracker(out, pytest.fail)
@@ -331,7 +335,7 @@ def test_a_server_that_never_answers_holds_nobody_up(
 
 def test_a_process_that_gives_no_sign_is_ended(out: Path, silent_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", silent_server)
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(tracking.tracker, "PATIENCE_SECONDS", 0.1)
     warnings: list[str] = []
     tracker = Tracker(out, warnings.append)
     write_record(out, a_record())
@@ -364,7 +368,7 @@ def test_a_store_that_cannot_be_is_a_reason_not_a_traceback(
 
 
 def test_a_locked_database_is_a_reason_not_a_traceback(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "SQLITE_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(tracking.store, "SQLITE_WAIT_SECONDS", 0.1)
     write_record(out, a_record())
     with closing(sqlite3.connect(out / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -421,3 +425,121 @@ def test_places_are_named_without_passwords(out: Path, monkeypatch: pytest.Monke
     assert ui_command(out).endswith('ui --backend-store-uri "$MLFLOW_TRACKING_URI"')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
     assert "secret" not in ui_command(out)
+
+
+class Server:
+    """A real MLflow server on this machine, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *store, *artifacts, *place],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"},
+        )
+        for _ in range(6000):
+            with suppress(OSError), urlopen(f"{self.uri}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+            threading.Event().wait(0.1)
+        pytest.fail("the server did not start")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def keys(self) -> list[str]:
+        """Return the keys of the runs that are whole, one per run."""
+        client = MlflowClient(self.uri)
+        experiment = client.get_experiment_by_name("dqss-bench/tour")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id], "tags.`dqss.complete` = 'true'")
+        return sorted(run.data.tags["dqss.key"] for run in runs)
+
+
+@pytest.fixture
+def server(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server(tmp_path / "server")
+    made.folder.mkdir()
+    shutil.copy(out / "mlflow.db", made.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("it did not happen within five minutes")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups and SIGKILL are POSIX")
+def test_a_server_that_is_killed_and_comes_back_in_one_run_gets_every_record_once(
+    out: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking.tracker, "RETRY_SECONDS", 1)
+    records = [a_record(f"method-{i}") for i in range(6)]
+    warnings: list[str] = []
+    tracker = Tracker(out, warnings.append)
+    tracker.start("tour", {})
+
+    def log(some: list[Record]) -> None:
+        for record in some:
+            write_record(out, record)
+            tracker.log(record)
+
+    log(records[:2])
+    wait_until(lambda: not list(untracked(out, "tour")))
+    server.kill()
+    log(records[2:4])
+    wait_until(lambda: bool(warnings))
+    assert len(list(untracked(out, "tour"))) == 2
+    server.start()
+    log(records[4:])
+    wait_until(lambda: not list(untracked(out, "tour")))
+    tracker.close(wait=True)
+    assert len(warnings) == 1
+    assert server.keys() == sorted(record.key for record in records)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups and SIGKILL are POSIX")
+def test_a_server_that_is_killed_in_the_middle_and_stays_away_costs_no_record(out: Path, server: Server) -> None:
+    records = [a_record(f"method-{i}") for i in range(12)]
+    warnings: list[str] = []
+    tracker = Tracker(out, warnings.append)
+    tracker.start("tour", {})
+    for record in records:
+        write_record(out, record)
+        tracker.log(record)
+    wait_until(lambda: len(list(untracked(out, "tour"))) < 12)
+    server.kill()
+    tracker.close(wait=True)
+    (warning,) = warnings
+    assert "dqss-bench sync" in warning
+    left = len(list(untracked(out, "tour")))
+    assert 0 < left < 12
+    server.start()
+    assert sync(out, None, ignore).failed == 0
+    assert server.keys() == sorted(record.key for record in records)
+    assert list(untracked(out, "tour")) == []
