@@ -25,6 +25,8 @@ from benchmarks.tasks.base import Report, Split
 from dqss.cost import bit_operations, size_bytes
 
 VERSIONED = ("dqss-bench", "torch", "numpy", "optuna", "accelerate", "deepspeed")
+KEPT_SUBJECTS = 3
+"""Processes take the longest cells first, of whatever model."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,7 @@ class Subject:
 
 
 class Context:
-    """What the cells of one process share: the device, and the subject of the latest cell.
-
-    Cells come ordered by model and protocol, so one subject at a time is kept.
+    """What the cells of one process share: the device, and the subjects of the latest cells.
 
     Args:
         sharing: how this process and others share the cells.
@@ -60,16 +60,18 @@ class Context:
         self.sharing = sharing
         self.out = out
         self.device = torch.device(sharing.processes.device())
-        self._key: tuple[Any, ...] | None = None
-        self._subject: Subject | None = None
+        self._subjects: dict[tuple[Any, ...], Subject] = {}
 
     def subject(self, cell: Cell, report: Report) -> Subject:
-        """Return the cell's subject, made anew only where model or protocol differ from the latest cell's."""
+        """Return the cell's subject, made anew where none of the latest has the same model and protocol."""
         key = (cell.task, cell.model, cell.definition["model"]["checkpoint"], cell.protocol_definition)
-        if self._subject is None or key != self._key:
-            self._subject = None
-            self._subject, self._key = Subject.of(cell, self.device, report), key
-        return self._subject
+        subject = self._subjects.pop(key, None)
+        if subject is None:
+            if len(self._subjects) == KEPT_SUBJECTS:
+                del self._subjects[next(iter(self._subjects))]
+            subject = Subject.of(cell, self.device, report)
+        self._subjects[key] = subject
+        return subject
 
 
 def run_cell(cell: Cell, context: Context, report: Report) -> Record:

@@ -21,8 +21,8 @@ class Sharing:
     """The processes of a run and how they share its cells.
 
     Args:
-        parallel: `cells`: each process takes its share of them. `data`: a cell that trains is worked on by all
-            processes, each with its part of every batch; the others are dealt out.
+        parallel: `cells`: each process takes the next one. `data`: a cell that trains is worked on by all
+            processes, each with its part of every batch; the others are taken one by one.
     """
 
     processes: Processes
@@ -45,10 +45,6 @@ class Sharing:
     def shared(self, cells: Iterable[Cell]) -> list[Cell]:
         """Return the cells that all processes work on, in the same order in each."""
         return [cell for cell in cells if self.together(cell)]
-
-    def own(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return this process's part of those that are dealt out."""
-        return self.dealt(cells)[self.processes.rank :: self.processes.world]
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise LaunchError where a cell cannot be trained as its suite says in these processes."""

@@ -309,7 +309,15 @@ def _records(
         progress.warn(f"{counted(len(for_cells))} left, which another run has begun ({', '.join(holders)}). Waiting.")
 
     jobs = [
-        (cell, Job(cell.key, expected[cell.key].expected_seconds, failed_before=expected[cell.key].state == "failed"))
+        (
+            cell,
+            Job(
+                cell.key,
+                # A process that is alone keeps the suite's order, in which cells of one model stand together.
+                expected[cell.key].expected_seconds if processes.world > 1 else None,
+                failed_before=expected[cell.key].state == "failed",
+            ),
+        )
         for cell in sharing.dealt(to_do)
     ]
     if jobs:
@@ -327,13 +335,13 @@ def _records(
         if fail_fast and failed:
             return
         progress.cell_started(cell)
-        fresh = _attempt_together(cell, together, sharing.processes, progress, out)
+        fresh = _attempt_together(cell, together, sharing, progress, out)
         failed = fresh.status == "failed"
         if processes.rank == 0:
             yield fresh
 
 
-def _attempt_together(cell: Cell, runner: Runner, processes: launch.Processes, progress: Progress, out: Path) -> Record:
+def _attempt_together(cell: Cell, runner: Runner, sharing: Sharing, progress: Progress, out: Path) -> Record:
     """Run a cell that all processes work on; where it fails in one of them it has failed in all.
 
     Raises:
@@ -343,7 +351,7 @@ def _attempt_together(cell: Cell, runner: Runner, processes: launch.Processes, p
     """
     fresh = runner.run(cell, progress.stage).record
     try:
-        reasons = processes.tell(fresh.reason or "")
+        reasons = sharing.processes.tell(fresh.reason or "")
     except launch.GoneError:
         raise
     except launch.LaunchError:
@@ -352,7 +360,9 @@ def _attempt_together(cell: Cell, runner: Runner, processes: launch.Processes, p
         raise
     if fresh.status == "ok" and any(reasons):
         rank, reason = next((rank, reason) for rank, reason in enumerate(reasons) if reason)
-        return fresh.model_copy(update={"status": "failed", "reason": f"process {rank}: {reason}"})
+        from benchmarks.cell import identity
+
+        return Record(**identity(cell, fresh.started, sharing), status="failed", reason=f"process {rank}: {reason}")
     return fresh
 
 
