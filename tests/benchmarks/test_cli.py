@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 import leaderboard.build
-from benchmarks import cli, datasets, doctor, listing, schedule, tracking
+from benchmarks import cli, datasets, doctor, listing, runner, schedule, tracking
+from benchmarks.launch import Processes
+from benchmarks.parallel import Sharing
 from benchmarks.records import MetricFacts, Record, key_of, write_record
 from benchmarks.suite import Cell, SuiteError, cells_of, load_suite
 from dqss.spec import Protocol
@@ -64,10 +66,10 @@ def stage(monkeypatch, tmp_path):
     """Stand-ins for what `run` calls: every cell ends well, the board is one file."""
     made = SimpleNamespace(calls=[], outcome={}, out=tmp_path / "out")
 
-    def run_cells(cells, out, progress, *, fail_fast, max_cells, parallel):
-        made.calls.append(
-            SimpleNamespace(cells=cells, out=out, fail_fast=fail_fast, max_cells=max_cells, parallel=parallel)
-        )
+    def run_cells(cells, out, progress, *, runner_of, **options):
+        ran_by = runner_of(Sharing(Processes(0, 1, 0), options["parallel"]), out)
+        made.calls.append(SimpleNamespace(cells=cells, out=out, log=ran_by.log, timeout=ran_by.timeout, **options))
+        max_cells = options["max_cells"]
         progress.start(len(cells), 0, None)
         records = []
         for cell in cells[:max_cells]:
@@ -80,8 +82,12 @@ def stage(monkeypatch, tmp_path):
             records.append(record)
         return records
 
+    def child(sharing, out, log, timeout):
+        return SimpleNamespace(log=log, timeout=timeout)
+
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(schedule, "run_cells", run_cells)
+    monkeypatch.setattr(runner, "Child", child)
     monkeypatch.setattr(tracking, "store_location", lambda out: f"sqlite:///{out}/mlflow.db")
     monkeypatch.setattr(tracking, "ui_command", lambda out: f"mlflow ui for {out}")
     monkeypatch.setattr(leaderboard.build, "build_site", lambda results, site: site / "index.html")
@@ -159,19 +165,32 @@ def test_a_command_that_stops_halfway_gets_its_help_and_exit_2(given, capsys):
 def test_run_passes_its_options_on(stage, suite, monkeypatch, tmp_path):
     only = ["--only", "model=resnet8,method=dqss", "--only", "bits=W4A4"]
     out = ["--out", str(tmp_path / "deep" / "out")]
-    assert (
-        cli.main(["run", suite, *out, *only, "--seeds", "3,4", "--max-cells", "5", "--fail-fast", "--parallel", "data"])
-        == 0
-    )
+    others = [
+        "--seeds",
+        "3,4",
+        "--max-cells",
+        "5",
+        "--fail-fast",
+        "--parallel",
+        "data",
+        "--timeout",
+        "60",
+        "--retries",
+        "2",
+    ]
+    assert cli.main(["run", suite, *out, *only, *others]) == 0
     (call,) = stage.calls
     assert [(cell.method, cell.seed) for cell in call.cells] == [("dqss", 3), ("dqss", 4)]
     assert (call.out, call.fail_fast, call.max_cells, call.parallel) == (tmp_path / "deep" / "out", True, 5, "data")
+    assert (call.timeout, call.retries) == (60, 2)
+    assert call.log.parent == tmp_path / "deep" / "out" / "tiny" / "logs"
 
 
 def test_run_writes_to_results_unless_told(stage, suite, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", suite]) == 0
-    assert (stage.calls[0].out, stage.calls[0].parallel) == (Path("results"), "cells")
+    (call,) = stage.calls
+    assert (call.out, call.parallel, call.timeout, call.retries) == (Path("results"), "cells", None, None)
 
 
 def test_run_ends_with_the_table_and_where_everything_is(stage, suite, capsys):

@@ -43,7 +43,7 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch):
 @pytest.mark.parametrize("given", ["abc", "", "0", "-1", "1.5"])
 def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, given):
     monkeypatch.setenv("WORLD_SIZE", given)
-    with pytest.raises(LaunchError, match=f"WORLD_SIZE: '{given}' is not a number of processes"):
+    with pytest.raises(LaunchError, match=f"WORLD_SIZE: '{given}' is not a number from 1"):
         join()
 
 
