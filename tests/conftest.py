@@ -45,7 +45,8 @@ def data(task, split):
 
 fashion_mnist.FashionMnist.data = data
 fashion_mnist.CALIBRATION_SIZE = 64
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 # What no two runs have in common.

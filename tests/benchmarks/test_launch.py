@@ -95,8 +95,8 @@ def test_two_processes_share_the_cells_and_find_what_one_finds(small_suite, tmp_
     assert {record.pop("parallel") for record in alone.values()} == {None}
     assert found == alone
 
-    # The first process alone speaks: of its own five cells as they end, and of all in the table.
-    assert len(re.findall(r"^\[", ended.stdout, re.MULTILINE)) == 5
+    # The first process alone speaks: of its own cells as they end, and of all in the table.
+    assert 0 < len(re.findall(r"^\[", ended.stdout, re.MULTILINE)) < 9
     assert ended.stdout.count("9 cells") == 1
     assert len(re.findall(r"^full precision", ended.stdout, re.MULTILINE)) == 1
 
