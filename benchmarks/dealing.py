@@ -73,6 +73,10 @@ def dealt(
         cell = cells[lease.id]
         claim = claims.claim(cell.key)
         if claim is None:
+            # Who holds the claim may have ended the cell, and hang.
+            if not is_left(cell):
+                pool.finish(lease)
+                continue
             if cell.key not in told:
                 told.add(cell.key)
                 holder = claims.holder(cell.key) or "a process that just ended"

@@ -10,13 +10,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from queue import Empty, SimpleQueue
+from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -24,12 +25,12 @@ import psutil
 MEETING_TIMEOUT = timedelta(hours=12)
 # After a cell that all worked on they differ by no more than a slow evaluation.
 TELLING_TIMEOUT = timedelta(minutes=10)
-
-
 # A store that answers no sooner is gone.
 STORE_TIMEOUT = timedelta(seconds=60)
 # How often the processes are looked after, in seconds, and how many may be lost before the run is given up.
 LOOK_EVERY, MOST_REPLACED = 0.2, 20
+
+T = TypeVar("T")
 
 
 class LaunchError(RuntimeError):
@@ -45,43 +46,56 @@ class RunStore:
 
     Args:
         store: a torch.distributed.Store.
+        patience: seconds within which it must answer.
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, patience: float = STORE_TIMEOUT.total_seconds()) -> None:
         from torch.distributed.distributed_c10d import PrefixStore
 
         self._store = PrefixStore("dqss-bench", store)
+        self._patience = patience
 
     def add(self, key: str, amount: int) -> int:
         """As of benchmarks.shared_pool.Store."""
-        with _told_as_gone():
-            return self._store.add(key, amount)
+        return self._answer(lambda: self._store.add(key, amount))
 
     def check(self, keys: list[str]) -> bool:
         """As of benchmarks.shared_pool.Store."""
-        with _told_as_gone():
-            return self._store.check(keys)
+        return self._answer(lambda: self._store.check(keys))
 
     def get(self, key: str) -> bytes:
         """As of benchmarks.shared_pool.Store."""
-        with _told_as_gone():
-            return self._store.get(key)
+        return self._answer(lambda: self._store.get(key))
 
     def compare_set(self, key: str, expected: str, desired: str) -> bytes:
         """As of benchmarks.shared_pool.Store."""
-        with _told_as_gone():
-            return self._store.compare_set(key, expected, desired)
+        return self._answer(lambda: self._store.compare_set(key, expected, desired))
 
+    def _answer(self, ask: Callable[[], T]) -> T:
+        """Return what the store answers.
 
-@contextmanager
-def _told_as_gone() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise GoneError(
-            "the process that holds what the others share (the launcher on the first machine) does not answer any "
-            "more. Finished cells are kept; the same command goes on where this run was."
-        ) from error
+        It waits for ever for a machine that was cut off, whatever its timeout. So it is asked in a thread, which is
+        left behind then.
+        """
+        answers: SimpleQueue[T | RuntimeError] = SimpleQueue()
+
+        def wait() -> None:
+            try:
+                answers.put(ask())
+            except RuntimeError as error:
+                answers.put(error)
+
+        Thread(target=wait, daemon=True).start()
+        try:
+            answer = answers.get(timeout=self._patience)
+        except Empty:
+            answer = RuntimeError(f"no answer in {self._patience:g} s")
+        if isinstance(answer, RuntimeError):
+            raise GoneError(
+                "the process that holds what the others share (the launcher on the first machine) does not answer any "
+                "more. Finished cells are kept; the same command goes on where this run was."
+            ) from answer
+        return answer
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 import re
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
+from torch.distributed import HashStore
 
 from benchmarks import commands, launch
 from benchmarks.launch import LaunchError, Processes, asked_for, join
@@ -101,3 +103,22 @@ def test_two_processes_share_the_cells_and_find_what_one_finds(small_suite, tmp_
     assert len(re.findall(r"^full precision", ended.stdout, re.MULTILINE)) == 1
 
     assert small_suite.tracked_keys(out) == sorted(found)
+
+
+class Deaf:
+    """A store whose machine was cut off: it never answers."""
+
+    def __init__(self, answered):
+        self._answered = answered
+
+    def add(self, key, amount):
+        self._answered.wait()
+
+
+def test_a_store_that_does_not_answer_is_gone(monkeypatch):
+    answered = threading.Event()
+    store = launch.RunStore(HashStore(), patience=0.05)
+    monkeypatch.setattr(store, "_store", Deaf(answered))
+    with pytest.raises(launch.GoneError, match="does not answer any more"):
+        store.add("next", 1)
+    answered.set()
