@@ -6,7 +6,7 @@ Imports no torch unless a cell runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from benchmarks import launch
 from benchmarks.claims import Claims, in_turn
 from benchmarks.dealing import dealt
+from benchmarks.heartbeat import Heartbeat, end_process
 from benchmarks.parallel import Parallel, Sharing
 from benchmarks.pool import Job, ordered
 from benchmarks.progress import counted
@@ -196,6 +197,7 @@ def run_cells(
         # What all of them train together they must all take in the same order.
         processes.gather()
         _check_alike(to_do, processes)
+    listening = _listening(sharing)
     progress.start(len(cells), len(cells) - left, planned.expected_seconds if max_cells is None else None)
     tracker = Tracker(out, progress.warn) if processes.rank == 0 and cells else None
     runner = runner_of(sharing, out)
@@ -205,7 +207,7 @@ def run_cells(
             tracker.start(cells[0].suite, _parameters(cells, processes))
         # Closed at once, whatever happens, so that no other run waits for what this one has claimed.
         given = planned, to_do, skipped, left_over, sharing, runner, retries, out, progress, fail_fast
-        with closing(_records(*given)) as records:
+        with listening, closing(_records(*given)) as records:
             for fresh in records:
                 write_record(out, fresh)
                 own.add(fresh.key)
@@ -228,6 +230,14 @@ def run_cells(
         runner.close()
         progress.stop()
     return list(_finished_records(cells, out, progress))
+
+
+def _listening(sharing: Sharing) -> AbstractContextManager[object]:
+    """Return what ends this process where others that it would wait for are silent."""
+    processes = sharing.processes
+    if sharing.parallel != "data" or processes.world == 1:
+        return nullcontext()
+    return Heartbeat(processes.store(), processes.rank, processes.world, end_process)
 
 
 def _finished_records(cells: Sequence[Cell], out: Path, progress: Progress) -> Iterator[Record]:

@@ -608,6 +608,9 @@ def test_a_process_that_failed_alone_says_why_and_one_that_was_left_alone_does_n
         def meet(self):
             pass
 
+        def store(self):
+            return launch.RunStore(HashStore())
+
         def tell(self, word):
             if word.startswith("RuntimeError"):
                 raise error
