@@ -482,7 +482,7 @@ def test_processes_share_the_cells_and_the_first_one_tracks_all(bench, monkeypat
     assert sorted(bench.ran) == sorted(keys(FOUR))
     assert sorted(bench.tracked) == sorted(keys(cells))
     assert (other.tracked, other.closed) == ([], [])
-    assert [len(each.events.of("finished")) for each in (bench, other)] == [3, 2]
+    assert sum(len(each.events.of("finished")) for each in (bench, other)) == 5
 
 
 LEARNED = {"weight_quantizers": ("lsq",), "activation_quantizers": ("lsq",), "budget": Budget(2, 64, 0.0)}
