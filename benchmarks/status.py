@@ -134,7 +134,9 @@ class Observer:
 
 
 def _status(suite: str, planned: Plan, held: dict[str, tuple[Holder, float]], now: float) -> Status:
-    begun, failed, waiting = [], [], []
+    begun: list[Begun] = []
+    failed: list[Failed] = []
+    waiting: list[float | None] = []
     counts, skipped = Counter[str](), Counter[str]()
     for row in planned.rows:
         claim = held.get(row.cell.key) if row.state in ("to do", "failed") else None
