@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -51,20 +52,30 @@ class Holder:
 
     Args:
         token: of this claim alone.
+        since: when it was made, by the holder's clock: for people alone.
     """
 
     host: str
     owner: str
     token: str
+    since: str | None = None
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
         """Read a claim's file; None where it says nothing, as in the moment between its making and its writing."""
         try:
             facts = json.loads(content)
-            return cls(str(facts["host"]), str(facts["owner"]), str(facts["token"]))
-        except (ValueError, KeyError, TypeError):
+            since = facts.get("since")
+            host, owner, token = (str(facts[name]) for name in ("host", "owner", "token"))
+            return cls(host, owner, token, None if since is None else str(since))
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    @property
+    def process(self) -> int | None:
+        """Its id on its host."""
+        owner = Owner.parse(self.owner)
+        return None if owner is None else owner.pid
 
     @property
     def is_gone(self) -> bool:
@@ -73,8 +84,7 @@ class Holder:
         return owner is not None and owner.is_gone
 
     def __str__(self) -> str:
-        owner = Owner.parse(self.owner)
-        return self.host if owner is None else f"process {owner.pid} on {self.host}"
+        return self.host if self.process is None else f"process {self.process} on {self.host}"
 
 
 class Claim:
@@ -147,6 +157,17 @@ class Claims:
         found = _read(self.folder / key)
         return None if found is None else Holder.parse(found.content)
 
+    def held(self) -> dict[str, tuple[Holder, float]]:
+        """Return key -> who holds its claim, and when the claim was last renewed, by the clock of the file system."""
+        held = {}
+        with suppress(FileNotFoundError):
+            for path in self.folder.iterdir():
+                found = _read(path)
+                holder = None if found is None else Holder.parse(found.content)
+                if found is not None and holder is not None:
+                    held[path.name] = holder, found.touched / 1e9
+        return held
+
     def close(self) -> None:
         """Delete what processes that have ended left behind, and the folder where nothing is claimed."""
         with suppress(OSError):
@@ -159,7 +180,8 @@ class Claims:
 
     def _make(self, path: Path) -> Claim | None:
         """Make the file, or return None where there is one."""
-        holder = Holder(socket.gethostname(), str(Owner.of_this_process()), uuid4().hex)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = Holder(socket.gethostname(), str(Owner.of_this_process()), uuid4().hex, since)
         content = (json.dumps(asdict(holder)) + "\n").encode()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

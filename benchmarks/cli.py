@@ -189,6 +189,18 @@ def build_parser() -> Parser:
         help="tell also how long N processes would take, by what cells like these took so far",
     )
 
+    status = _add(
+        top,
+        parser,
+        "status",
+        "show which cells of a suite are done, running (where and since when), failed (why) and left",
+        f"{PROGRAM} status classification --watch",
+        commands.status,
+    )
+    _add_cells(status)
+    status.add_argument("--watch", action="store_true", help="look again every 2 s until no cell is running or left")
+    _add_format(status, ("table", "json"))
+
     tune = _add(
         top,
         parser,

@@ -9,12 +9,13 @@ import argparse
 import importlib
 import json
 import os
-import shlex
 import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from dqss.registry import did_you_mean
 if TYPE_CHECKING:
     from benchmarks.parallel import Sharing
     from benchmarks.records import Record
+    from benchmarks.status import Status
     from benchmarks.suite import Cell
 
 Command = Callable[[argparse.Namespace], int]
@@ -31,6 +33,7 @@ Command = Callable[[argparse.Namespace], int]
 OK, SOME_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 DISTRIBUTION = "dqss-bench"
 TOLD_FAILED = 5
+WATCH_SECONDS = 2.0
 
 
 class CommandError(Exception):
@@ -162,12 +165,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell_failed(failed: Sequence[Record], args: argparse.Namespace) -> None:
     """Say how to run what failed alone, of the first few."""
+    from benchmarks.failures import alone
+
     for record in failed[:TOLD_FAILED]:
-        only = {"model": record.model, "bits": record.bits, "mode": record.mode, "method": record.method}
-        chosen = ",".join(f"{name}={value}" for name, value in only.items())
-        seed = [] if record.seed is None else ["--seeds", str(record.seed)]
-        command = shlex.join([DISTRIBUTION, "run", args.suite, "--out", str(args.out), "--only", chosen, *seed])
-        say(f"failed: {record.reason}\n        alone: {command}")
+        say(f"failed: {record.reason}\n        alone: {alone(record, args.suite, args.out)}")
 
 
 def _tell_rest(left: int, failed: int, command_line: str) -> None:
@@ -234,6 +235,40 @@ def plan(args: argparse.Namespace) -> int:
         time = "unknown before the first run" if shared is None else duration(shared)
         say(f"By {args.workers} processes, each with cells of its own, longest first: {time}.")
     return OK
+
+
+def status(args: argparse.Namespace) -> int:
+    """Show how a suite stands, once or again and again until no cell is running or left."""
+    cells = _cells(args)
+    from benchmarks import console
+    from benchmarks.failures import alone
+    from benchmarks.status import Observer, to_json
+
+    observer = Observer(cells, args.out)
+
+    def repeat(cell: Cell) -> str:
+        return alone(cell, args.suite, args.out)
+
+    def print_json(now: Status) -> None:
+        say(to_json(now, repeat))
+
+    as_json = args.format == "json"
+    if not args.watch:
+        now = observer.look(time.time())
+        if as_json:
+            print_json(now)
+        else:
+            console.print_status(now, repeat)
+        return OK
+    with nullcontext(print_json) if as_json else console.watching(repeat) as show:
+        while True:
+            begun = time.monotonic()
+            now = observer.look(time.time())
+            show(now)
+            if now.is_finished:
+                return OK
+            # Where a look takes long, as at 100,000 records on a slow disk, most of the time goes by between two.
+            time.sleep(max(WATCH_SECONDS, 4 * (time.monotonic() - begun)))
 
 
 def validate(args: argparse.Namespace) -> int:

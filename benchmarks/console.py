@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -23,6 +25,7 @@ from benchmarks.progress import (
     PlainProgress,
     announce,
     cell_name,
+    counted,
     describe,
     duration,
     one_line,
@@ -34,16 +37,21 @@ from benchmarks.results import METHOD, is_dqss, reading_place
 if TYPE_CHECKING:
     from benchmarks.records import Record
     from benchmarks.results import Comparison, Line
+    from benchmarks.status import Begun, Status
     from benchmarks.suite import Cell
 
 Clock = Callable[[], float]
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
+Repeat = Callable[["Cell"], str]
+"""Returns the command that runs a cell alone."""
 
 # Wide enough that a table in a file or a pipe is not folded.
 PLAIN_WIDTH = 200
 # Tables of scores in a file are read where lines are shorter than that.
 PLAIN_TABLE_WIDTH = 100
+# Failed cells of one kind that are named.
+TOLD_FAILED = 5
 # A gap that keeps one bit-width from the next.
 SCORE_WIDTH = 7
 
@@ -169,6 +177,96 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _table(padding: int) -> Table:
     return Table(box=box.SIMPLE_HEAD, padding=(0, padding), pad_edge=False, show_edge=False)
+
+
+def print_status(status: Status, repeat: Repeat) -> None:
+    """Print how a suite stands."""
+    out = console()
+    for part in _status_parts(status, repeat, None):
+        out.print(part, soft_wrap=isinstance(part, Text))
+
+
+@contextmanager
+def watching(repeat: Repeat) -> Iterator[Callable[[Status], None]]:
+    """Give a function that shows how a suite stands now in the place of what it showed before; what is last stays.
+
+    Without a terminal it prints a line where something has changed.
+    """
+    if is_live():
+        out = console()
+        with Live(console=out, auto_refresh=False) as live:
+            # As many rows as leave room for the failed.
+            yield lambda status: live.update(
+                Group(*_status_parts(status, repeat, max(3, out.height // 2))), refresh=True
+            )
+        return
+    shown: tuple[object, ...] | None = None
+
+    def show(status: Status) -> None:
+        nonlocal shown
+        state = status.counts, [(one.cell.key, one.holder.token, one.state) for one in status.begun]
+        if state != shown:
+            shown = state
+            say(headline(status))
+
+    yield show
+
+
+def headline(status: Status) -> str:
+    """Return how a suite stands in a line."""
+    counts = status.counts
+    total = counts.done + counts.running + counts.failed + counts.skipped + counts.left
+    text = (
+        f"{status.suite}, {counted(total)}: {counts.done} done, {counts.running} running, {counts.failed} failed, "
+        f"{counts.skipped} skipped, {counts.left} left."
+    )
+    if status.is_finished:
+        return text
+    if not counts.running:
+        return f"{text} No process runs any."
+    expected = status.expected_seconds
+    left = "time left unknown" if expected is None else f"about {duration(expected)} left"
+    return f"{text} By {counts.running} process{'' if counts.running == 1 else 'es'}: {left}."
+
+
+def _status_parts(status: Status, repeat: Repeat, rows: int | None) -> Iterator[Text | Table]:
+    """Yield what is shown of a suite, of what was begun this many rows; None for all."""
+    yield Text(one_line(headline(status)), style="bold")
+    if status.begun:
+        yield Text("")
+        yield _begun_table(status.begun[:rows])
+        if rows is not None and len(status.begun) > rows:
+            yield Text(f"and {len(status.begun) - rows} more")
+    for kind, failed in status.by_kind.items():
+        yield Text(f"\nfailed, {kind}: {counted(len(failed))}", style="red")
+        for one in failed[:TOLD_FAILED]:
+            yield Text(one_line(f"{cell_name(one.cell)}: {one.reason}"))
+            yield Text(f"  alone: {one_line(repeat(one.cell))}")
+        if len(failed) > TOLD_FAILED:
+            yield Text(f"and {len(failed) - TOLD_FAILED} more; all are in --format json")
+    for reason, cells in status.skipped.items():
+        yield Text(f"\nskipped: {counted(cells)}", style="yellow")
+        yield Text(one_line(reason))
+
+
+def _begun_table(begun: Sequence[Begun]) -> Table:
+    table = _table(padding=1)
+    for name in ("cell", "where", "since"):
+        table.add_column(name)
+    for name in ("for", "of about"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for one in begun:
+        lost = "" if one.state == "running" else "lost: ended" if one.state == "ended" else "lost: "
+        lost += f"silent for {duration(one.silent)}" if one.state == "silent" else ""
+        times = ["" if seconds is None else duration(seconds) for seconds in (one.seconds, one.expected_seconds)]
+        since = "" if one.seconds is None else _local_time(one.holder.since or "")
+        table.add_row(*(Text(one_line(text)) for text in (cell_name(one.cell), str(one.holder), since, *times, lost)))
+    return table
+
+
+def _local_time(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:

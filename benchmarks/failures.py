@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import builtins
 import re
+import shlex
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from benchmarks.records import Record
+    from benchmarks.suite import Cell
 
 Kind = Literal["storage", "out of memory", "diverged", "timeout", "missing data", "infrastructure", "bug"]
 
@@ -112,6 +117,8 @@ _RULES = (
         "Connection (reset|closed|refused)",
         r"\bNCCL\b.* error",
         "uncorrectable ECC error",
+        # benchmarks/dealing.py says it.
+        "the processes that ran it were lost",
     ),
 )
 
@@ -175,6 +182,8 @@ _NAMED_SIGNALS: Mapping[str, Kind] = {
 }
 _SIGNALS = {each.value: _NAMED_SIGNALS[each.name] for each in signal.Signals if each.name in _NAMED_SIGNALS}
 
+# As benchmarks/runner.py says how the process of a cell ended.
+_ENDED = re.compile(r"the process of the cell (?:was ended by (SIG\w+)|ended with exit code (\d+))")
 _CAUSE = "The above exception was the direct cause of the following exception:"
 # As a traceback ends with it, and as the reason of a record has it.
 _RAISED = re.compile(r"^(?:process \d+: )?(?:\w+\.)*(\w*(?:Error|Exception|Expired|Interrupt))(?:: |$)", re.MULTILINE)
@@ -189,7 +198,11 @@ def kind_of_text(text: str) -> Kind:
     'out of memory'
     >>> kind_of_text("KeyError: 'weight'")
     'bug'
+    >>> kind_of_text("the process of the cell was ended by SIGTERM.")
+    'infrastructure'
     """
+    if (ended := _ENDED.search(text)) is not None:
+        return _NAMED_SIGNALS.get(ended[1], "bug") if ended[1] else kind_of_exit(int(ended[2]) or 1)
     is_raised = False
     for part in reversed(text.split(_CAUSE)):
         raised = list(_RAISED.finditer(part))
@@ -202,3 +215,17 @@ def kind_of_text(text: str) -> Kind:
         if found is not None:
             return found
     return "bug" if is_raised else _kind_by((), text) or "bug"
+
+
+def alone(of: Cell | Record, suite: str, out: Path) -> str:
+    """Return the command that runs one cell and no other.
+
+    Args:
+        of: the cell, or its record.
+        suite: as the user names it.
+        out: the output folder.
+    """
+    keys = ("model", "bits", "mode", "method", "protocol")
+    only = ",".join(f"{key}={getattr(of, key)}" for key in keys)
+    seed = [] if of.seed is None else ["--seeds", str(of.seed)]
+    return shlex.join(["dqss-bench", "run", suite, "--out", str(out), "--only", only, *seed])

@@ -72,15 +72,42 @@ def look(path: Path) -> Brief | BadRecordError | None:
         return BadRecordError(path, f"not a record ({fault})")
 
 
-def scan(folder: Path) -> Scan:
-    """Read what is in the folder of a suite; one that is not there holds nothing."""
+class Memory:
+    """What files said when they were last read, which holds until they change."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, int, int], Brief | BadRecordError | None]] = {}
+
+    def look(self, path: Path) -> Brief | BadRecordError | None:
+        """Return what `look` does, without reading the file where it is as it was."""
+        name = str(path)
+        try:
+            facts = os.stat(name)
+        except OSError:
+            self._known.pop(name, None)
+            return look(path)
+        # Before it is read: what is written in between is seen next time.
+        state = facts.st_ino, facts.st_mtime_ns, facts.st_size
+        known = self._known.get(name)
+        if known is None or known[0] != state:
+            known = self._known[name] = state, look(path)
+        return known[1]
+
+
+def scan(folder: Path, memory: Memory | None = None) -> Scan:
+    """Read what is in the folder of a suite; one that is not there holds nothing.
+
+    Args:
+        memory: of earlier scans; only what has changed since is read.
+    """
+    look_at = look if memory is None else memory.look
     found = Scan()
     for name in _names(folder):
         if name.endswith(PART):
             found.parts.append(folder / name)
         elif len(name) == KEY_LENGTH + len(ENDING) and name.endswith(ENDING):
             key = name.removesuffix(ENDING)
-            match look(folder / name):
+            match look_at(folder / name):
                 case Brief() as brief:
                     found.briefs[key] = brief
                 case BadRecordError() as fault:
@@ -88,9 +115,9 @@ def scan(folder: Path) -> Scan:
     return found
 
 
-def scan_all(out: Path) -> dict[str, Scan]:
+def scan_all(out: Path, memory: Memory | None = None) -> dict[str, Scan]:
     """Return suite -> what is in its folder, of all folders under the output folder."""
-    return {name: scan(out / name) for name in _names(out) if (out / name).is_dir()}
+    return {name: scan(out / name, memory) for name in _names(out) if (out / name).is_dir()}
 
 
 def _names(folder: Path) -> Iterator[str]:

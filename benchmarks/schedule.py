@@ -30,7 +30,7 @@ from benchmarks.records import (
     write_record,
 )
 from benchmarks.runner import Inline, Runner
-from benchmarks.scan import Brief, Scan, look, scan_all
+from benchmarks.scan import Brief, Memory, Scan, look, scan_all
 from benchmarks.simulation import makespan
 from benchmarks.storage import delete_orphans, set_aside
 from benchmarks.suite import Cell
@@ -101,13 +101,16 @@ class Plan:
         return makespan((job.seconds or 0.0 for job in ordered(jobs)), workers)
 
 
-def plan(cells: Sequence[Cell], out: Path) -> Plan:
+def plan(cells: Sequence[Cell], out: Path, memory: Memory | None = None) -> Plan:
     """Say what a run would do.
 
     The cost of a cell is the median of what records under `out` measured for the same model, bits and method, else for
     the same method, else for any; always of the same mode.
+
+    Args:
+        memory: of earlier plans, by one who plans again and again.
     """
-    there = scan_all(out)
+    there = scan_all(out, memory)
     cost = _Costs.of_records(there)
     rows = []
     for cell in cells:

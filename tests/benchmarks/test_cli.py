@@ -104,6 +104,7 @@ def run_python(*arguments, **options):
         [],
         ["run"],
         ["plan"],
+        ["status"],
         ["validate"],
         ["list"],
         ["results"],
