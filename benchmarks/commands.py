@@ -32,7 +32,6 @@ Command = Callable[[argparse.Namespace], int]
 
 OK, SOME_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 DISTRIBUTION = "dqss-bench"
-TOLD_FAILED = 5
 WATCH_SECONDS = 2.0
 
 
@@ -165,6 +164,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell_failed(failed: Sequence[Record], args: argparse.Namespace) -> None:
     """Say how to run what failed alone, of the first few."""
+    from benchmarks.console import TOLD_FAILED
     from benchmarks.failures import alone
 
     for record in failed[:TOLD_FAILED]:
