@@ -16,6 +16,7 @@ from dqss.graph import prepare
 from dqss.layers import LearnedLayer
 from dqss.learned import LEARNED
 from dqss.learned.base import Learned, LearnedQuantizer, with_gradient_of
+from dqss.optimizer import optimizer_of
 from dqss.qat import ALGORITHMS, train_qat
 from dqss.ranges import find_start
 from dqss.registry import Entry, UnknownNameError
@@ -25,7 +26,7 @@ from dqss.search.dqss import discretize, softmax_at
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 from dqss.strategy import Strategy
 from dqss.supernet import Supernet, activation_algorithms, supernet_of, weight_algorithms
-from dqss.training import Trainee, first, optimizer_of
+from dqss.training import Trainee, first
 
 KINDS = {
     "conv": (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 6, 6)),
