@@ -537,6 +537,24 @@ def test_a_candidate_whose_share_became_negligible_does_not_come_back(tiny, batc
     assert trainee.alpha_weight.grad[1, 1].item() == pytest.approx(1 / 3 * 2 / 3)
 
 
+def test_shares_at_the_end_of_the_search_are_none_or_not_negligible(tiny, batches, training):
+    report = train_qat(
+        tiny,
+        training,
+        F.mse_loss,
+        batches,
+        Schedule(12, warm_up=0.0, search=1.0, cold=0.2),
+        bits="W2A2",
+        start="best-uniform",
+        weight_quantizers=["lsq", "dsq", "ewgs"],
+        activation_quantizers=["lsq", "pact"],
+        rates=Rates(alpha=0.2),
+    ).report
+    shares = [share for pair in report.alpha.values() for kind in pair for share in kind]
+    assert all(share == 0 or share >= 0.001 for share in shares)
+    assert 0 in shares
+
+
 def test_a_uniform_strategy_has_nothing_to_restart_for(tiny, batches, training):
     runs = [
         train_qat(tiny, training, F.mse_loss, batches, Schedule(10, then=then), **pair("lsq", "lsq")).report.curves
