@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from benchmarks.subject import Calibrated, renamed
 from benchmarks.suite import Budget, Cell
 from benchmarks.tasks.base import Report, Scores, Split, Task, generator_of
 from dqss.engine import Engine
+from dqss.learned.base import Learned
 from dqss.qat import QatResult, check, train_prepared
+from dqss.schedule import Schedule
 from dqss.snapshots import Snapshots
 from dqss.strategy import Strategy
 from dqss.supernet import activation_algorithms, weight_algorithms
@@ -33,7 +35,9 @@ def run_qat(
 ) -> tuple[Scores, Strategy, dict[str, Any]]:
     """Return the test scores, the strategy, and the fields of the record that are this mode's own."""
     task, budget = calibrated.task, budget_of(cell)
-    start, start_seconds = calibrated.start(cell.bits, method_of(cell).start, cell.seed or 0, report)
+    # A budget that cannot be is refused before a search for the ranges to begin with.
+    planned(cell, calibrated)
+    start, finding = calibrated.start(cell.bits, method_of(cell).start, cell.seed or 0, report)
     with Meter() as training:
         result = trained(cell, calibrated, report, engine, snapshots)
     validation = task.evaluate(result.model, Split.VALIDATION, renamed(report, "validation"))
@@ -45,11 +49,11 @@ def run_qat(
         {
             "validation_score": validation.primary,
             # The report counts those before a stop too.
-            "search_seconds": start_seconds + max(training.seconds, result.report.seconds),
+            "search_seconds": finding.seconds + max(training.seconds, result.report.seconds),
             "calibration_seconds": calibrated.seconds,
             "evaluation_seconds": evaluation.seconds,
             "forward_passes": start.forward_passes + images_sent(result.report.steps, budget),
-            "peak_memory_mb": training.peak_memory_mb,
+            "peak_memory_mb": max(finding.peak_memory_mb, training.peak_memory_mb),
             "layers": LayerFacts.by_layer(
                 learned_sqnr(result.model, list(result.strategy.layers), calibrated.batches), result.report.alpha
             ),
@@ -75,29 +79,46 @@ def trained(
     Raises:
         ValueError: a budget that holds no step, or too few of them for a search; a loss that is not finite.
     """
-    task, budget, device = calibrated.task, budget_of(cell), calibrated.batches[0].device
-    method = method_of(cell)
-    schedule, batches = method.schedule(steps_of(task, budget)), fine_tuning(task, budget, cell.seed or 0, device)
-    weights = weight_algorithms(cell.weight_quantizers)
-    activations = activation_algorithms(cell.activation_quantizers)
-    check(cell.search, weights, activations, schedule, budget.distillation, batches)
+    plan, method = planned(cell, calibrated), method_of(cell)
     start, _ = calibrated.start(cell.bits, method.start, cell.seed or 0, report)
     return train_prepared(
         calibrated.at(cell.bits),
         calibrated.calibration,
         start.strategy,
-        batches,
-        task.training_loss,
-        schedule,
+        plan.batches,
+        calibrated.task.training_loss,
+        plan.schedule,
         cell.seed or 0,
-        weights,
-        activations,
+        plan.weights,
+        plan.activations,
         method.rates(),
-        budget.distillation,
+        budget_of(cell).distillation,
         report,
         engine,
         snapshots,
     )
+
+
+class Plan(NamedTuple):
+    """What a cell trains, on what, in which steps."""
+
+    schedule: Schedule
+    batches: TrainingBatches
+    weights: dict[str, Learned]
+    activations: dict[str, Learned]
+
+
+def planned(cell: Cell, calibrated: Calibrated) -> Plan:
+    """Return a cell's plan; raise ValueError as `trained` does where its budget cannot be."""
+    task, budget, device = calibrated.task, budget_of(cell), calibrated.batches[0].device
+    plan = Plan(
+        method_of(cell).schedule(steps_of(task, budget)),
+        fine_tuning(task, budget, cell.seed or 0, device),
+        weight_algorithms(cell.weight_quantizers),
+        activation_algorithms(cell.activation_quantizers),
+    )
+    check(cell.search, plan.weights, plan.activations, plan.schedule, budget.distillation, plan.batches)
+    return plan
 
 
 def method_of(cell: Cell) -> QatMethod:

@@ -188,15 +188,16 @@ class Record(_Part):
         relaxed_loss: of the relaxed mixture where the search ended, on the calibration set.
         discretized_loss: of the strategy that alpha stands for; above `calibration_loss` where the search ended with
             another one.
-        search_seconds: wall time of the search or the training, `reconstruction_seconds` included; calibration is
-            shared and stands in `calibration_seconds`.
+        search_seconds: wall time of the search or the training, that of finding its `start` and
+            `reconstruction_seconds` included; calibration is shared and stands in `calibration_seconds`.
         reconstruction_seconds: wall time of making the weight candidates that are more than a range, as if no other
             cell had made them, but for layers whose bits are the same at a bit-width that ran before; None for a cell
             without any.
-        forward_passes: images sent forward through the network by the search or the training, by distillation and for
-            reconstructions; a backward pass counts as two. The steps of a reconstruction are of one layer and run no
-            images.
-        peak_memory_mb: highest resident memory of the process during the search.
+        forward_passes: images sent forward through the network by the search or the training, to find its `start`, by
+            distillation and for reconstructions; a backward pass counts as two. The steps of a reconstruction are of
+            one layer and run no images.
+        peak_memory_mb: highest resident memory of the process during the search, or the training and the search for its
+            `start`.
         size_bytes: packed weights, biases and quantization parameters.
         bops: bit operations (multiply-accumulates x weight bits x activation bits) for one input of the calibration
             set.

@@ -26,7 +26,7 @@ class Calibrated:
         prepared: at some bits; `at` brings it to a cell's.
         batches: calibration inputs, on the model's device.
         seconds: of the one pass over them.
-        starts: (bits, search, seed) -> what training begins with, and the seconds that finding it took.
+        starts: (bits, search, seed) -> what training begins with, and what finding it took.
     """
 
     task: Task
@@ -34,7 +34,7 @@ class Calibrated:
     batches: tuple[Tensor, ...]
     calibration: Calibration
     seconds: float
-    starts: dict[tuple[str, str, int | None], tuple[Start, float]] = field(default_factory=dict)
+    starts: dict[tuple[str, str, int | None], tuple[Start, Meter]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cell: Cell, task: Task, network: nn.Module, report: Report) -> Calibrated:
@@ -50,8 +50,8 @@ class Calibrated:
         """Return the prepared model at these bits."""
         return self.prepared.at(Bits.parse(bits))
 
-    def start(self, bits: str, search: str, seed: int, report: Report) -> tuple[Start, float]:
-        """Return what training begins with, and the seconds of finding it, alike for all cells that share it.
+    def start(self, bits: str, search: str, seed: int, report: Report) -> tuple[Start, Meter]:
+        """Return what training begins with, and what finding it took, alike for all cells that share it.
 
         Args:
             bits: of the cell.
@@ -64,7 +64,7 @@ class Calibrated:
             given = self.at(bits), self.calibration, self.batches, search, seed, self.task.output_loss
             with Meter() as meter:
                 found = find_start(*given, renamed(report, "start"))
-            self.starts[key] = found, meter.seconds
+            self.starts[key] = found, meter
         return self.starts[key]
 
 

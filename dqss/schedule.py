@@ -123,7 +123,7 @@ class Rates:
 
     Args:
         network: of weights, biases and what else the network trains, as a part of the magnitude that each tensor begins
-            with (`dqss.training.magnitude`); it rises and falls over the steps.
+            with (`dqss.optimizer.magnitude`); it rises and falls over the steps.
         quantizers: of the quantizers' own parameters, likewise.
         alpha: in units of logits; it stays.
     """

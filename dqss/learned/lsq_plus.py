@@ -3,10 +3,10 @@
 Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better initialization" (CVPRW 2020),
 in its section on learnable asymmetric quantization: values and gradients as in LSQ, of x - beta; the gradient to the
 offset beta is 1 where a value is clipped, 0 elsewhere; weights have no offset, which would cost a multiplication more.
-In its section on initialization: activations begin where the squared error is least; weights with a grid that reaches
-three standard deviations from the mean, s = max(|mean - 3 sd|, |mean + 3 sd|) / 2^(bits - 1). Both parameters take
-LSQ's gradient scale. So that the protocol's grid holds 0, beta is rounded to whole steps, its gradient
-straight-through; on a symmetric grid there is none.
+In its section on initialization: activations begin where the squared error is least, here with the grid of a
+post-training algorithm; weights with a grid that reaches three standard deviations from the mean,
+s = max(|mean - 3 sd|, |mean + 3 sd|) / 2^(bits - 1). Both parameters take LSQ's gradient scale. So that the protocol's
+grid holds 0, beta is rounded to whole steps, its gradient straight-through; on a symmetric grid there is none.
 """
 
 from __future__ import annotations

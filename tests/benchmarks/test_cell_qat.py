@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from benchmarks.cell import Context, run_cell
 from benchmarks.cell_qat import fine_tuning, steps_of, trained
 from benchmarks.launch import Processes
+from benchmarks.meter import Meter
 from benchmarks.parallel import Sharing
 from benchmarks.progress import NullProgress
 from benchmarks.schedule import run_cells
@@ -190,6 +191,26 @@ def test_a_budget_without_a_step_for_alpha_is_refused(budget, message, small, ce
     calibrated = Context(Sharing(ALONE)).subject(cells["dqss"], no_report).calibrated
     with pytest.raises(ValueError, match=message):
         trained(replace(cells["dqss"], budget=budget), calibrated, no_report)
+
+
+def test_a_budget_that_cannot_be_is_refused_before_ranges_are_searched(small, cells):
+    context = Context(Sharing(ALONE))
+    with pytest.raises(ValueError, match=r"steps: 1 is not allowed"):
+        run_cell(replace(cells["dqss"], budget=Budget(1, 200, 0.0)), context, no_report)
+    assert context.subject(cells["dqss"], no_report).calibrated.starts == {}
+
+
+def test_what_finding_the_ranges_took_counts_in_every_cell_that_begins_with_them(small, cells):
+    context = Context(Sharing(ALONE))
+    calibrated = context.subject(cells["uniform-lsq"], no_report).calibrated
+    start, _ = calibrated.start("W2A2", "best-uniform", 3, no_report)
+    finding = Meter()
+    finding.seconds, finding.peak_memory_mb = 5000.0, 1e9
+    calibrated.starts["W2A2", "best-uniform", None] = start, finding
+    for name in ("uniform-lsq", "uniform-pact"):
+        record = run_cell(cells[name], context, no_report)
+        assert 5000 < record.search_seconds < 5600
+        assert record.peak_memory_mb == 1e9
 
 
 def test_a_cell_that_trains_nothing_has_no_budget(cells):

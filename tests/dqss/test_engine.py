@@ -11,8 +11,12 @@ from dqss.engine import Alone, parts_of
 from dqss.qat import train_qat
 from dqss.schedule import Schedule
 
-FEW = {"weight_quantizers": ["lsq", "dorefa"], "activation_quantizers": ["lsq-plus", "apot"], "bits": "W3A3"}
-FEW["start"] = "best-uniform"
+FEW = {
+    "weight_quantizers": ["lsq", "dorefa"],
+    "activation_quantizers": ["lsq-plus", "apot"],
+    "bits": "W3A3",
+    "start": "best-uniform",
+}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from dqss.graph import prepare
 from dqss.layers import LearnedLayer
 from dqss.learned import LEARNED
 from dqss.learned.base import Learned, LearnedQuantizer, with_gradient_of
+from dqss.optimizer import optimizer_of
 from dqss.qat import ALGORITHMS, train_qat
 from dqss.ranges import find_start
 from dqss.registry import Entry, UnknownNameError
@@ -25,7 +26,7 @@ from dqss.search.dqss import discretize, softmax_at
 from dqss.spec import PROTOCOLS, Bits, Protocol, QuantSpec, Scheme
 from dqss.strategy import Strategy
 from dqss.supernet import Supernet, activation_algorithms, supernet_of, weight_algorithms
-from dqss.training import Trainee, first, optimizer_of
+from dqss.training import Trainee, first
 
 KINDS = {
     "conv": (nn.Conv2d(3, 4, 3, stride=2, padding=1), (2, 3, 6, 6)),
@@ -534,6 +535,24 @@ def test_a_candidate_whose_share_became_negligible_does_not_come_back(tiny, batc
     mixing[:, 1].sum().backward()
     assert trainee.alpha_weight.grad[0].tolist() == [0, 0, 0]
     assert trainee.alpha_weight.grad[1, 1].item() == pytest.approx(1 / 3 * 2 / 3)
+
+
+def test_shares_at_the_end_of_the_search_are_none_or_not_negligible(tiny, batches, training):
+    report = train_qat(
+        tiny,
+        training,
+        F.mse_loss,
+        batches,
+        Schedule(12, warm_up=0.0, search=1.0, cold=0.2),
+        bits="W2A2",
+        start="best-uniform",
+        weight_quantizers=["lsq", "dsq", "ewgs"],
+        activation_quantizers=["lsq", "pact"],
+        rates=Rates(alpha=0.2),
+    ).report
+    shares = [share for pair in report.alpha.values() for kind in pair for share in kind]
+    assert all(share == 0 or share >= 0.001 for share in shares)
+    assert 0 in shares
 
 
 def test_a_uniform_strategy_has_nothing_to_restart_for(tiny, batches, training):

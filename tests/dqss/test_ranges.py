@@ -15,7 +15,7 @@ from dqss.supernet import activation_algorithms, supernet_of, weight_algorithms
 
 # Those whose ranges come of the tensor itself, by their papers.
 OF_THE_TENSOR = {
-    "for_weight": {"lsq-plus", "sawb", "dorefa", "ste-minmax", "apot", "pact"},
+    "for_weight": {"lsq-plus", "sawb", "dorefa", "ste-minmax", "apot"},
     "for_activation": {"ste-minmax", "apot"},
 }
 
