@@ -18,6 +18,7 @@ from typing import NoReturn
 from benchmarks import commands, upkeep
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
+from benchmarks.shard import Shard
 from dqss.registry import did_you_mean
 
 PROGRAM = "dqss-bench"
@@ -93,6 +94,14 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     return read
 
 
+def shard(text: str) -> Shard:
+    """Read `i/n`."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _add(
     into: argparse._SubParsersAction[Parser], parent: Parser, name: str, help: str, example: str, run: commands.Command
 ) -> Parser:
@@ -128,6 +137,16 @@ def _add_cells(parser: Parser) -> None:
         help="only cells that match, as in model=resnet8,bits=W4A4,method=dqss; a repeated key gives alternatives",
     )
     parser.add_argument("--seeds", metavar="N,...", help="seeds in place of the suite's, as in 0,1,2")
+    parser.set_defaults(shard=None)
+
+
+def _add_shard(parser: Parser) -> None:
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="only this part of the chosen cells, the first 1/N; for machines that share no folder, see `merge`",
+    )
 
 
 def build_parser() -> Parser:
@@ -150,6 +169,7 @@ def build_parser() -> Parser:
         commands.run,
     )
     _add_cells(run)
+    _add_shard(run)
     run.add_argument("--max-cells", type=positive, metavar="N", help="stop after N cells; the next run goes on")
     run.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
     run.add_argument(
@@ -182,6 +202,7 @@ def build_parser() -> Parser:
         commands.plan,
     )
     _add_cells(plan)
+    _add_shard(plan)
     plan.add_argument(
         "--workers",
         type=positive,
@@ -233,6 +254,17 @@ def build_parser() -> Parser:
     _add_out(results)
     results.add_argument("--suite", metavar="NAME", help="only the records of this suite")
     _add_format(results, ("table", "csv", "json"))
+
+    merge = _add(
+        top,
+        parser,
+        "merge",
+        "bring the records of several output folders together in one",
+        f"{PROGRAM} merge results-1 results-2 --out results",
+        commands.merge,
+    )
+    merge.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="output folder of a run; stays as it is")
+    _add_out(merge, "output folder to bring them to (default: results)")
 
     regret = _add(
         top,

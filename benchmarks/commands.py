@@ -43,6 +43,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     from benchmarks.datasets import FetchError, MissingDataError
     from benchmarks.launch import LaunchError
     from benchmarks.loss_table import LossTableError
+    from benchmarks.merge import MergeError
     from benchmarks.results import NoRecordsError
     from benchmarks.suite import SuiteError
     from dqss.registry import UnknownNameError
@@ -52,6 +53,7 @@ def user_errors() -> tuple[type[Exception], ...]:
         FetchError,
         LaunchError,
         LossTableError,
+        MergeError,
         MissingCheckpointError,
         MissingDataError,
         NoRecordsError,
@@ -92,7 +94,13 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
 
     only = parse_only(",".join(args.only)) if args.only else {}
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
-    return select(cells_of(load_suite(find_suite(args.suite)), seeds), only)
+    chosen = select(cells_of(load_suite(find_suite(args.suite)), seeds), only)
+    if args.shard is None:
+        return chosen
+    part = args.shard.of(chosen)
+    if not part:
+        raise CommandError(f"--shard: only {counted(len(chosen))} for {args.shard.count} parts. Make fewer parts.")
+    return part
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -344,6 +352,20 @@ def results(args: argparse.Namespace) -> int:
         say()
         console.print_comparisons(compare(records))
     return OK
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Bring the records of several output folders together in one."""
+    from benchmarks.merge import merge as merged_of
+
+    merged = merged_of(args.folders, args.out, warn)
+    worse = merged.replaced + merged.left
+    say(
+        f"{args.out}: {merged.copied} new, {merged.already} there already, {worse} times the better of two of a "
+        f"cell ({merged.twice} times both good: the earlier), {merged.bad} bad and left out."
+    )
+    say(f"The next run brings them to MLflow; without one: `{DISTRIBUTION} sync --out {shlex.quote(str(args.out))}`.")
+    return SOME_FAILED if merged.bad else OK
 
 
 def _short_row(record: Record) -> Sequence[str]:
