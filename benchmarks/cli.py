@@ -13,16 +13,18 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from benchmarks import commands, upkeep
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
 from benchmarks.shard import Shard
+from benchmarks.submit import DEFAULT_JOBS, EXECUTORS, option
 from dqss.registry import did_you_mean
 
 PROGRAM = "dqss-bench"
 BROKEN_PIPE = 141
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,12 +96,16 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     return read
 
 
-def shard(text: str) -> Shard:
-    """Read `i/n`."""
-    try:
-        return Shard.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def read_by(reader: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a reader whose complaint argparse shows."""
+
+    def read(text: str) -> T:
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def _add(
@@ -143,9 +149,33 @@ def _add_cells(parser: Parser) -> None:
 def _add_shard(parser: Parser) -> None:
     parser.add_argument(
         "--shard",
-        type=shard,
+        type=read_by(Shard.parse),
         metavar="I/N",
         help="only this part of the chosen cells, the first 1/N; for machines that share no folder, see `merge`",
+    )
+
+
+def _add_jobs(parser: Parser) -> None:
+    jobs = parser.add_argument_group("jobs of a cluster, on an output folder that all its machines share")
+    jobs.add_argument(
+        "--executor",
+        type=one_of(EXECUTORS),
+        metavar=f"{{{','.join(EXECUTORS)}}}",
+        help="submit the run as jobs that share its cells, to Slurm or as processes of this machine",
+    )
+    jobs.add_argument(
+        "--array", type=positive, metavar="N", help=f"as so many jobs, but no more than cells (default: {DEFAULT_JOBS})"
+    )
+    jobs.add_argument(
+        "--minutes", type=positive, metavar="N", help="time limit of a job (default: by what cells like these took)"
+    )
+    jobs.add_argument(
+        "--sbatch",
+        type=read_by(option),
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of sbatch, as in partition=gpu or gpus-per-node=1; repeat for more",
     )
 
 
@@ -192,6 +222,8 @@ def build_parser() -> Parser:
         metavar="N",
         help="try a cell that failed N times more (default: by the kind of failure, 0 to 3)",
     )
+
+    _add_jobs(run)
 
     plan = _add(
         top,
