@@ -23,7 +23,7 @@ start() {
     mkdir -p "$folder/state" "$folder/spool"
     folder=$(cd "$folder" && pwd)
     name=$(hostname -s)
-    cores=$(nproc)
+    cores=$(getconf _NPROCESSORS_ONLN)
     dd if=/dev/urandom of="$folder/munge.key" bs=1 count=1024 2>/dev/null
     chmod 400 "$folder/munge.key"
     # --force: it would rather not have its socket and log beside other people's files, as under /tmp.
@@ -54,6 +54,8 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2
 JobRequeue=1
 ReturnToService=2
+# As urgent as what submits them: tests share the machine.
+PropagatePrioProcess=1
 KillWait=10
 MinJobAge=3600
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$cores State=UNKNOWN
