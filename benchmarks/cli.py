@@ -13,15 +13,18 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from benchmarks import commands, upkeep
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
+from benchmarks.shard import Shard
+from benchmarks.submit import DEFAULT_JOBS, EXECUTORS, option
 from dqss.registry import did_you_mean
 
 PROGRAM = "dqss-bench"
 BROKEN_PIPE = 141
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,6 +96,18 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     return read
 
 
+def read_by(reader: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a reader whose complaint argparse shows."""
+
+    def read(text: str) -> T:
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
 def _add(
     into: argparse._SubParsersAction[Parser], parent: Parser, name: str, help: str, example: str, run: commands.Command
 ) -> Parser:
@@ -128,6 +143,40 @@ def _add_cells(parser: Parser) -> None:
         help="only cells that match, as in model=resnet8,bits=W4A4,method=dqss; a repeated key gives alternatives",
     )
     parser.add_argument("--seeds", metavar="N,...", help="seeds in place of the suite's, as in 0,1,2")
+    parser.set_defaults(shard=None)
+
+
+def _add_shard(parser: Parser) -> None:
+    parser.add_argument(
+        "--shard",
+        type=read_by(Shard.parse),
+        metavar="I/N",
+        help="only this part of the chosen cells, the first 1/N; for machines that share no folder, see `merge`",
+    )
+
+
+def _add_jobs(parser: Parser) -> None:
+    jobs = parser.add_argument_group("jobs of a cluster, on an output folder that all its machines share")
+    jobs.add_argument(
+        "--executor",
+        type=one_of(EXECUTORS),
+        metavar=f"{{{','.join(EXECUTORS)}}}",
+        help="submit the run as jobs that share its cells, to Slurm or as processes of this machine",
+    )
+    jobs.add_argument(
+        "--array", type=positive, metavar="N", help=f"as so many jobs, but no more than cells (default: {DEFAULT_JOBS})"
+    )
+    jobs.add_argument(
+        "--minutes", type=positive, metavar="N", help="time limit of a job (default: by what cells like these took)"
+    )
+    jobs.add_argument(
+        "--sbatch",
+        type=read_by(option),
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of sbatch, as in partition=gpu or gpus-per-node=1; repeat for more",
+    )
 
 
 def build_parser() -> Parser:
@@ -150,6 +199,7 @@ def build_parser() -> Parser:
         commands.run,
     )
     _add_cells(run)
+    _add_shard(run)
     run.add_argument("--max-cells", type=positive, metavar="N", help="stop after N cells; the next run goes on")
     run.add_argument("--fail-fast", action="store_true", help="stop at the first cell that fails")
     run.add_argument(
@@ -173,6 +223,8 @@ def build_parser() -> Parser:
         help="try a cell that failed N times more (default: by the kind of failure, 0 to 3)",
     )
 
+    _add_jobs(run)
+
     plan = _add(
         top,
         parser,
@@ -182,6 +234,7 @@ def build_parser() -> Parser:
         commands.plan,
     )
     _add_cells(plan)
+    _add_shard(plan)
     plan.add_argument(
         "--workers",
         type=positive,
@@ -245,6 +298,17 @@ def build_parser() -> Parser:
     _add_out(results)
     results.add_argument("--suite", metavar="NAME", help="only the records of this suite")
     _add_format(results, ("table", "csv", "json"))
+
+    merge = _add(
+        top,
+        parser,
+        "merge",
+        "bring the records of several output folders together in one",
+        f"{PROGRAM} merge results-1 results-2 --out results",
+        commands.merge,
+    )
+    merge.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="output folder of a run; stays as it is")
+    _add_out(merge, "output folder to bring them to (default: results)")
 
     regret = _add(
         top,

@@ -45,7 +45,9 @@ def user_errors() -> tuple[type[Exception], ...]:
     from benchmarks.datasets import FetchError, MissingDataError
     from benchmarks.launch import LaunchError
     from benchmarks.loss_table import LossTableError
+    from benchmarks.merge import MergeError
     from benchmarks.results import NoRecordsError
+    from benchmarks.submit import SubmitError
     from benchmarks.suite import SuiteError
     from dqss.registry import UnknownNameError
 
@@ -54,9 +56,11 @@ def user_errors() -> tuple[type[Exception], ...]:
         FetchError,
         LaunchError,
         LossTableError,
+        MergeError,
         MissingCheckpointError,
         MissingDataError,
         NoRecordsError,
+        SubmitError,
         SuiteError,
         UnknownNameError,
         OSError,
@@ -94,7 +98,13 @@ def _cells(args: argparse.Namespace) -> list[Cell]:
 
     only = parse_only(",".join(args.only)) if args.only else {}
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
-    return select(cells_of(load_suite(find_suite(args.suite)), seeds), only)
+    chosen = select(cells_of(load_suite(find_suite(args.suite)), seeds), only)
+    if args.shard is None:
+        return chosen
+    part: list[Cell] = args.shard.of(chosen)
+    if not part:
+        raise CommandError(f"--shard: only {counted(len(chosen))} for {args.shard.count} parts. Make fewer parts.")
+    return part
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -117,6 +127,11 @@ def run(args: argparse.Namespace) -> int:
         )
     for folder in (args.out, args.out / cells[0].suite):
         check_writable(folder, "--out")
+    if args.executor is not None:
+        return _submit(cells, args)
+    for name in ("array", "minutes", "sbatch"):
+        if getattr(args, name):
+            raise CommandError(f"--{name} is of jobs. Write --executor slurm, or leave it out.")
     if args.processes is not None and "WORLD_SIZE" not in os.environ:
         from benchmarks.launch import start
 
@@ -160,6 +175,34 @@ def run(args: argparse.Namespace) -> int:
         _tell_rest(len(cells) - len(records), failed, args.command_line)
         _tell_places(args.out)
     return SOME_FAILED if failed else OK
+
+
+def _submit(cells: Sequence[Cell], args: argparse.Namespace) -> int:
+    """Submit jobs that run what is left of the cells, and say what comes next."""
+    from benchmarks import schedule
+    from benchmarks.records import logs_folder
+    from benchmarks.submit import DEFAULT_JOBS, SUBMIT_OPTIONS, submit, time_limit, without
+
+    if "WORLD_SIZE" in os.environ:
+        raise CommandError("--executor submits from one process. Start it without a launcher.")
+    if args.max_cells is not None or args.fail_fast:
+        raise CommandError("--max-cells and --fail-fast are of one process, and jobs are several. Leave them out.")
+    planned = schedule.plan(cells, args.out)
+    left = sum(row.state in ("to do", "failed") for row in planned.rows)
+    if not left:
+        say("Nothing is left to do.")
+        return OK
+    jobs = min(left, args.array or DEFAULT_JOBS)
+    minutes = args.minutes or time_limit(planned, jobs, args.timeout)
+    words, logs = without(args.words, SUBMIT_OPTIONS), logs_folder(args.out, cells[0].suite) / "jobs"
+    ids = submit(words, cells[0].suite, args.executor, jobs, minutes, dict(args.sbatch), logs.resolve())
+    say(f"Submitted {len(ids)} job{'' if len(ids) == 1 else 's'} for {counted(left)}: {', '.join(ids)}")
+    known = "by what cells like these took" if planned.expected_seconds else "nothing was measured yet"
+    say(f"time limit  {duration(60 * minutes)} ({'--minutes' if args.minutes else known}); then requeued, and goes on")
+    say(f"logs        {logs}")
+    status = [DISTRIBUTION, "status", args.suite, "--out", str(args.out)]
+    say(f"next        {shlex.join(status)}")
+    return OK
 
 
 def _tell_failed(failed: Sequence[Record], args: argparse.Namespace) -> None:
@@ -379,6 +422,20 @@ def results(args: argparse.Namespace) -> int:
         say()
         console.print_comparisons(compare(records))
     return OK
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Bring the records of several output folders together in one."""
+    from benchmarks.merge import merge as merged_of
+
+    merged = merged_of(args.folders, args.out, warn)
+    worse = merged.replaced + merged.left
+    say(
+        f"{args.out}: {merged.copied} new, {merged.already} there already, {worse} times the better of two of a "
+        f"cell ({merged.twice} times both good: the earlier), {merged.bad} bad and left out."
+    )
+    say(f"The next run brings them to MLflow; without one: `{DISTRIBUTION} sync --out {shlex.quote(str(args.out))}`.")
+    return SOME_FAILED if merged.bad else OK
 
 
 def _short_row(record: Record) -> Sequence[str]:

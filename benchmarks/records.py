@@ -368,15 +368,26 @@ def read_record(path: Path) -> Record:
     """Read one record, and check all of it.
 
     Raises:
-        BadRecordError: not readable, not what was written, of another schema, its key does not fit its definition or
-            its file's name, its fields tell otherwise than its definition, or its score otherwise than its outcomes.
+        BadRecordError: as of `checked`, or not readable.
     """
     try:
-        _, body = opened(path.read_bytes())
-        record = Record.model_validate_json(b"{" + body)
-        key = key_of(record.definition)
+        content = path.read_bytes()
     except OSError as error:
         raise BadRecordError(path, f"cannot be read: {error.strerror}") from error
+    return checked(path, content)
+
+
+def checked(path: Path, content: bytes) -> Record:
+    """Return the record that a file of this content is.
+
+    Raises:
+        BadRecordError: not what was written, of another schema, its key does not fit its definition or its file's name,
+            its fields tell otherwise than its definition, or its score otherwise than its outcomes.
+    """
+    try:
+        _, body = opened(content)
+        record = Record.model_validate_json(b"{" + body)
+        key = key_of(record.definition)
     except ValueError as error:
         raise BadRecordError(path, f"not a record ({_first_fault(error)})") from error
     if not record.key == key == path.stem:

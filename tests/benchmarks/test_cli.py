@@ -94,6 +94,25 @@ def stage(monkeypatch, tmp_path):
     return made
 
 
+def test_shards_run_all_cells_of_the_suite_once(suite, stage):
+    parts = []
+    for index in (1, 2, 3):
+        assert cli.main(["run", suite, "--out", str(stage.out), "--shard", f"{index}/3"]) == 0
+        parts.append([cell.method for cell in stage.calls[-1].cells])
+    assert [len(part) for part in parts] == [2, 1, 1]
+    assert sorted(method for part in parts for method in part) == [
+        "best-uniform",
+        "dqss",
+        "uniform-minmax",
+        "uniform-mse",
+    ]
+
+
+def test_a_shard_without_cells_is_told_of(suite, stage, capsys):
+    assert cli.main(["run", suite, "--out", str(stage.out), "--shard", "5/5"]) == 2
+    assert "--shard: only 4 cells for 5 parts. Make fewer parts." in capsys.readouterr().err
+
+
 def run_python(*arguments, **options):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
 
@@ -108,6 +127,7 @@ def run_python(*arguments, **options):
         ["validate"],
         ["list"],
         ["results"],
+        ["merge"],
         ["leaderboard"],
         ["leaderboard", "build"],
         ["data"],
@@ -136,6 +156,10 @@ def test_every_help_shows_an_example_that_starts_with_the_command(command, capsy
         (["run", "quickstart", "more"], "'more' is one argument too many."),
         (["run"], "SUITE"),
         (["run", "quickstart", "--max-cells", "0"], "--max-cells: '0' is not a whole number from 1."),
+        (
+            ["run", "quickstart", "--shard", "3/2"],
+            "--shard: '3/2' is not a part of the cells. Write i/n with i from 1 to n",
+        ),
         (["run", "quickstart", "--seeds", "0,x"], "'x' is not a seed"),
         (["run", "quickstart", "--only", "method"], "'method' is not key=value"),
         (["run", "quickstart", "--only", "method=dqqs"], "Did you mean 'dqss'?"),
