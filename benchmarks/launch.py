@@ -30,6 +30,8 @@ TELLING_TIMEOUT = timedelta(minutes=10)
 STORE_TIMEOUT = timedelta(seconds=60)
 # How often the processes are looked after, in seconds, and how many may be lost before the run is given up.
 LOOK_EVERY, MOST_REPLACED = 0.2, 20
+# What each of the processes that `start` starts runs.
+PROGRAM = (sys.executable, "-m", "benchmarks")
 
 
 class LaunchError(RuntimeError):
@@ -245,7 +247,7 @@ def start(count: int, words: Sequence[str]) -> int:
 
     def begun(rank: int) -> subprocess.Popen[bytes]:
         own = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        return subprocess.Popen([sys.executable, "-m", "benchmarks", *words], env=own)
+        return subprocess.Popen([*PROGRAM, *words], env=own)
 
     running = {rank: begun(rank) for rank in range(count)}
     replaced, codes = 0, []
