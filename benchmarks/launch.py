@@ -116,6 +116,8 @@ class Processes:
 
         if self.world == 1:
             return RunStore(HashStore())
+        # Of a store that is gone torch would show its own stack; GoneError says what that means.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         address, port = _meeting_place()
         # The launcher holds the store, or else the first process does, as for a process group.
         holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"

@@ -250,13 +250,10 @@ def workers(campaign: Campaign, bout: Bout) -> None:
 
 def _kill(ground: Ground, run: Run, victim: str) -> bool:
     """Kill one process of a kind, whichever; return whether there was one."""
-    match victim:
-        case "SIGKILL of a worker":
-            found = run.workers()
-        case "SIGKILL of the tracking process":
-            found = [each for each in ground.alive() if "benchmarks.tracking.serve" in each.cmdline()]
-        case _:
-            found = [each for each in ground.alive() if "--multiprocessing-fork" in each.cmdline()]
+    if victim == WORKER:
+        found = run.workers()
+    else:
+        found = ground.alive("benchmarks.tracking.serve" if victim == TRACKER else "--multiprocessing-fork")
     with suppress(psutil.Error):
         if found:
             ground.hand.choice(found).kill()
@@ -516,9 +513,9 @@ def fight(campaign: Campaign, name: str) -> Bout:
         shutil.rmtree(earlier)
     try:
         inject(campaign, bout)
-    except Stuck as stuck:
+    except (Stuck, OSError, psutil.Error) as error:
         bout.verdicts.setdefault(classes[0], Verdict()).untidy += 1
-        bout.verdicts[classes[0]].notes.append(str(stuck))
+        bout.verdicts[classes[0]].notes.append(f"{type(error).__name__}: {error}")
     bout.seconds = time.monotonic() - begun
     return bout
 

@@ -82,9 +82,13 @@ class Run:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that the one that was started has started to share the cells."""
+        found = []
         with suppress(psutil.Error):
-            return [each for each in psutil.Process(self.process.pid).children() if "run" in each.cmdline()]
-        return []
+            for each in psutil.Process(self.process.pid).children():
+                with suppress(psutil.Error):
+                    if "run" in each.cmdline():
+                        found.append(each)
+        return found
 
 
 @dataclass
@@ -223,12 +227,12 @@ class Ground:
         path = self.path(key)
         return path.stat().st_ino, hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def alive(self) -> list[psutil.Process]:
-        """Return the processes of this ground's runs, whoever started them."""
+    def alive(self, word: str = "") -> list[psutil.Process]:
+        """Return the processes of this ground's runs, whoever started them, in whose command line a word is."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get(CONTROL) == str(self.control):
+                if process.environ().get(CONTROL) == str(self.control) and word in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
