@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from time import monotonic, sleep
@@ -32,7 +32,8 @@ ASK_SECONDS = 2.0
 
 
 def dealt(
-    jobs: Sequence[tuple[Cell, Job[str]]],
+    jobs: Sequence[Job[str]],
+    cells: Mapping[str, Cell],
     sharing: Sharing,
     claims: Claims,
     is_left: Callable[[Cell], bool],
@@ -44,7 +45,8 @@ def dealt(
     """Yield the records of the cells that this process takes; each is to be written before the next is asked for.
 
     Args:
-        jobs: all that there is to do, with the job of each cell's key.
+        jobs: all that there is to do, by the cells' keys.
+        cells: key -> cell, of all that other processes may have to do too.
         sharing: this process among those that share them.
         claims: by which other runs on the same folder are kept off.
         is_left: whether nobody has written the cell's record meanwhile.
@@ -57,9 +59,8 @@ def dealt(
         LaunchError: the processes do not have the same cells, or lost each other.
         StorageError: nothing can be written any more.
     """
-    cells = {job.id: cell for cell, job in jobs}
     store = sharing.processes.store()
-    planned = agreed(store, [job for _, job in jobs])
+    planned = agreed(store, jobs)
     if any(job.id not in cells for job in planned):
         raise LaunchError(
             "the processes do not have the same cells to do. Give them the same program and suite, and by --out a "

@@ -29,6 +29,8 @@ TELLING_TIMEOUT = timedelta(minutes=10)
 STORE_TIMEOUT = timedelta(seconds=60)
 # How often the processes are looked after, in seconds, and how many may be lost before the run is given up.
 LOOK_EVERY, MOST_REPLACED = 0.2, 20
+# What each of the processes that `start` starts runs.
+PROGRAM = (sys.executable, "-m", "benchmarks")
 
 T = TypeVar("T")
 
@@ -128,6 +130,8 @@ class Processes:
 
         if self.world == 1:
             return RunStore(HashStore())
+        # Of a store that is gone torch would show its own stack; GoneError says what that means.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         address, port = _meeting_place()
         # The launcher holds the store, or else the first process does, as for a process group.
         holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -259,7 +263,7 @@ def start(count: int, words: Sequence[str]) -> int:
 
     def begun(rank: int) -> subprocess.Popen[bytes]:
         own = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        return subprocess.Popen([sys.executable, "-m", "benchmarks", *words], env=own)
+        return subprocess.Popen([*PROGRAM, *words], env=own)
 
     running = {rank: begun(rank) for rank in range(count)}
     replaced, codes = 0, []

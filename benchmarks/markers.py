@@ -15,6 +15,9 @@ from pathlib import Path
 from benchmarks.seal import checksum_of
 from benchmarks.storage import write_atomically
 
+MARKERS = "tracked"
+"""The folder of the markers, beside the records."""
+
 
 def store_uri(out: Path) -> str:
     """Return the URI of the MLflow store in use: MLFLOW_TRACKING_URI, else a database in the output folder."""
@@ -58,7 +61,7 @@ def record_files(out: Path, suite: str | None) -> list[Path]:
 
 def untracked(out: Path, suite: str) -> Iterator[Path]:
     """Yield the files of the suite's records that are not marked as tracked in the store in use, in their order."""
-    if not (out / suite / "tracked").is_dir():
+    if not (out / suite / MARKERS).is_dir():
         yield from record_files(out, suite)
         return
     store = _Store.in_use(out)
@@ -89,7 +92,7 @@ def marked_run(path: Path, out: Path) -> str | None:
 
 
 def _marker(path: Path) -> Path:
-    return path.parent / "tracked" / path.stem
+    return path.parent / MARKERS / path.stem
 
 
 @dataclass(frozen=True)

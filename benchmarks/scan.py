@@ -14,6 +14,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from benchmarks.markers import MARKERS
 from benchmarks.records import BadRecordError, Status
 from benchmarks.seal import BrokenSealError, opened
 from benchmarks.storage import PART
@@ -112,6 +113,7 @@ def scan(folder: Path, memory: Memory | None = None) -> Scan:
                     found.briefs[key] = brief
                 case BadRecordError() as fault:
                     found.faults[key] = fault
+    found.parts.extend(folder / MARKERS / name for name in _names(folder / MARKERS) if name.endswith(PART))
     return found
 
 

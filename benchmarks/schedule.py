@@ -261,10 +261,14 @@ def _set_aside(bad: BadRecordError, progress: Progress) -> None:
 
 
 class _Left:
-    """Whether cells are still to be run: not where another run has written their record since the plan was made."""
+    """Whether cells are still to be run: not where another run has written their record since the plan was made.
+
+    Nor where their record was good already: a process that began late is given cells that the others had planned.
+    """
 
     def __init__(self, planned: Plan, out: Path, progress: Progress) -> None:
         self._out, self._progress = out, progress
+        self._done = {row.cell.key for row in planned.rows if row.state == "done"}
         self._planned_from = {row.cell.key: row.record.checksum for row in planned.rows if row.record is not None}
 
     def __call__(self, cell: Cell) -> bool:
@@ -273,8 +277,10 @@ class _Left:
         if isinstance(found, BadRecordError):
             _set_aside(found, self._progress)
             return True
-        if found is None or found.checksum == self._planned_from.get(cell.key):
+        if found is None:
             return True
+        if found.checksum == self._planned_from.get(cell.key):
+            return cell.key not in self._done
         with suppress(BadRecordError):
             self._progress.cell_finished(read_record(path))
         return False
@@ -315,26 +321,25 @@ def _records(
             yield Record(**identity(cell, now(), sharing), status="skipped", reason=cell.skip_reason)
     if not to_do:
         return
-    claims, expected = Claims(claims_folder(out, to_do[0].suite)), {row.cell.key: row for row in planned.rows}
+    claims, rows = Claims(claims_folder(out, to_do[0].suite)), {row.cell.key: row for row in planned.rows}
 
     def waiting(for_cells: Sequence[Cell]) -> None:
         holders = dict.fromkeys(str(claims.holder(cell.key) or "a process that just ended") for cell in for_cells)
         progress.warn(f"{counted(len(for_cells))} left, which another run has begun ({', '.join(holders)}). Waiting.")
 
     jobs = [
-        (
-            cell,
-            Job(
-                cell.key,
-                # A process that is alone keeps the suite's order, in which cells of one model stand together.
-                expected[cell.key].expected_seconds if processes.world > 1 else None,
-                failed_before=expected[cell.key].state == "failed",
-            ),
+        Job(
+            cell.key,
+            # A process that is alone keeps the suite's order, in which cells of one model stand together.
+            rows[cell.key].expected_seconds if processes.world > 1 else None,
+            failed_before=rows[cell.key].state == "failed",
         )
         for cell in sharing.dealt(to_do)
     ]
     if jobs:
-        with closing(dealt(jobs, sharing, claims, is_left, runner, retries, progress, fail_fast)) as records:
+        # Others may have planned before this process began, and more: all of the suite's cells.
+        known = {key: row.cell for key, row in rows.items()}
+        with closing(dealt(jobs, known, sharing, claims, is_left, runner, retries, progress, fail_fast)) as records:
             for fresh in records:
                 failed = failed or fresh.status == "failed"
                 yield fresh

@@ -93,6 +93,10 @@ class Store:
                     # Half of this record, or an earlier try of its cell. The runs of others on a shared server stay.
                     superseded.append(run_id)
             run_id = held or self._log(record, path.read_text(encoding="utf-8"), digest)
+            if held is None:
+                # mlflow sends a request again whose answer was lost; the server may have made a run of each.
+                twins = [run for run in self._runs_of(record.key) if run.data.tags.get(RECORD) == digest]
+                superseded += [str(run.info.run_id) for run in twins if run.info.run_id not in (run_id, *superseded)]
             for old in superseded:
                 self._client.delete_run(old)
             mark(path, self._out, run_id, digest)

@@ -1,4 +1,5 @@
 import re
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -62,6 +63,48 @@ def test_a_parent_that_cannot_be_read_is_no_launcher(monkeypatch, error):
 
 def test_a_launch_error_is_the_users_to_mend():
     assert LaunchError in commands.user_errors()
+
+
+STORE = """\
+import signal
+from torch.distributed import TCPStore
+
+store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+print(store.port, flush=True)
+signal.pause()
+"""
+ASKS = """\
+import os
+import subprocess
+import sys
+from benchmarks.launch import GoneError, Processes
+
+holder = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+os.environ |= {"MASTER_PORT": holder.stdout.readline().strip(), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+store = Processes(1, 2, 1).store()
+print(store.add("next", 1))
+holder.kill()
+holder.wait()
+try:
+    store.add("next", 1)
+except GoneError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="signals as on Linux")
+def test_a_store_whose_holder_was_killed_is_told_as_gone_and_nothing_else(small_suite):
+    ended = subprocess.run(
+        [sys.executable, "-c", ASKS, STORE],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=small_suite.environment,
+    )
+    assert ended.stdout.splitlines()[0] == "1"
+    assert "does not answer any more. Finished cells are kept" in ended.stdout.splitlines()[1]
+    assert ended.stderr == ""
 
 
 @pytest.mark.slow

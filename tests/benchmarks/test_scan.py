@@ -82,8 +82,16 @@ def test_records_faults_and_parts_are_told_apart_and_the_rest_is_nobodys_busines
     paths[1].write_bytes(paths[1].read_bytes()[:-1])
     paths[2].write_bytes(paths[3].read_bytes())
     part = folder / f"{paths[0].name}.0123456789ab-17-4711.part"
-    (folder / "tracked").mkdir()
-    for path in (part, folder / "notes.json", folder / f"{paths[0].name}.bad", folder / "tracked" / paths[0].name):
+    # Of a marker, whose writer was killed too.
+    other = folder / "tracked" / f"{paths[0].stem}.0123456789ab-17-4711.part"
+    other.parent.mkdir()
+    for path in (
+        part,
+        other,
+        folder / "notes.json",
+        folder / f"{paths[0].name}.bad",
+        folder / "tracked" / paths[0].name,
+    ):
         path.write_text("{}")
     found = scan(folder)
     assert set(found.briefs) == {paths[0].stem, paths[3].stem}
@@ -91,7 +99,7 @@ def test_records_faults_and_parts_are_told_apart_and_the_rest_is_nobodys_busines
         paths[1].stem: "not a record (it does not end as a record does: the checksum does not fit)",
         paths[2].stem: "not a record (it is of another cell)",
     }
-    assert found.parts == [part]
+    assert found.parts == [part, other]
     assert isinstance(look(folder), BadRecordError)
     assert look(folder / "absent.json") is None
 

@@ -15,9 +15,11 @@ from benchmarks.cell import identity, now
 from benchmarks.launch import Processes
 from benchmarks.markers import digest_of, mark
 from benchmarks.parallel import Sharing
+from benchmarks.pool import Job
 from benchmarks.records import MetricFacts, Record, iterate_records, read_record, record_path, write_record
 from benchmarks.schedule import plan, run_cells
 from benchmarks.seal import sealed
+from benchmarks.shared_pool import agreed
 from benchmarks.suite import Budget, Cell, Inventory, Lookup, cells_of, load_suite
 from dqss.spec import Protocol
 
@@ -483,6 +485,23 @@ def test_processes_share_the_cells_and_the_first_one_tracks_all(bench, monkeypat
     assert sorted(bench.tracked) == sorted(keys(cells))
     assert (other.tracked, other.closed) == ([], [])
     assert sum(len(each.events.of("finished")) for each in (bench, other)) == 5
+
+
+def test_a_process_that_begins_late_takes_what_is_left_of_what_the_others_planned(bench, monkeypatch):
+    """As one that replaces a lost one does; the lost one had not yet said that a cell was done."""
+    shared = launch.RunStore(HashStore())
+    agreed(shared, [Job(cell.key) for cell in FOUR])
+    write_record(bench.out, ok(FOUR[0]))
+    before = bench.files()
+
+    class Late(Processes):
+        def store(self):
+            return shared
+
+    monkeypatch.setattr(launch, "join", lambda: Late(1, 2, 1))
+    assert len(bench.run(FOUR)) == 4
+    assert bench.ran == keys(FOUR[1:])
+    assert before.items() <= bench.files().items()
 
 
 LEARNED = {"weight_quantizers": ("lsq",), "activation_quantizers": ("lsq",), "budget": Budget(2, 64, 0.0)}

@@ -255,6 +255,22 @@ def test_a_kill_in_the_middle_of_a_log_makes_no_double(out: Path, stage: str, mo
     assert run.data.metrics["score"] == 90.5
 
 
+def test_a_request_that_was_sent_twice_makes_no_double(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mlflow does so where no answer came; the server then has a run that nobody knows of."""
+    create = MlflowClient.create_run
+
+    def twice(*given: Any, **named: Any) -> Run:
+        create(*given, **named)
+        return create(*given, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    path = write_record(out, a_record())
+    assert sync(out, None, ignore).logged == 1
+    (run,) = children(out)
+    assert run.data.metrics["score"] == 90.5
+    assert json.loads((path.parent / "tracked" / path.stem).read_text())["run_id"] == run.info.run_id
+
+
 def test_a_cell_that_ran_again_replaces_its_failed_run(out: Path) -> None:
     write_record(out, a_record(status="failed", reason="out of memory", score=None))
     sync(out, None, ignore)
