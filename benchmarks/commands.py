@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
