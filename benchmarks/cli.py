@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from benchmarks import commands, upkeep
+from benchmarks.executor import DEFAULT_JOBS, EXECUTORS, option
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
 from benchmarks.shard import Shard
-from benchmarks.submit import DEFAULT_JOBS, EXECUTORS, option
 from dqss.registry import did_you_mean
 
 PROGRAM = "dqss-bench"

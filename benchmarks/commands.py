@@ -44,11 +44,11 @@ def user_errors() -> tuple[type[Exception], ...]:
     """Return the errors that are the input's or the machine's fault: a message, and no traceback."""
     from benchmarks.checkpoints import MissingCheckpointError
     from benchmarks.datasets import FetchError, MissingDataError
+    from benchmarks.executor import ExecutorError
     from benchmarks.launch import LaunchError
     from benchmarks.loss_table import LossTableError
     from benchmarks.merge import MergeError
     from benchmarks.results import NoRecordsError
-    from benchmarks.submit import SubmitError
     from benchmarks.suite import SuiteError
     from dqss.registry import UnknownNameError
 
@@ -61,7 +61,7 @@ def user_errors() -> tuple[type[Exception], ...]:
         MissingCheckpointError,
         MissingDataError,
         NoRecordsError,
-        SubmitError,
+        ExecutorError,
         SuiteError,
         UnknownNameError,
         OSError,
@@ -181,8 +181,8 @@ def run(args: argparse.Namespace) -> int:
 def _submit(cells: Sequence[Cell], args: argparse.Namespace) -> int:
     """Submit jobs that run what is left of the cells, and say what comes next."""
     from benchmarks import schedule
+    from benchmarks.executor import DEFAULT_JOBS, SUBMIT_OPTIONS, submit, time_limit, without
     from benchmarks.records import logs_folder
-    from benchmarks.submit import DEFAULT_JOBS, SUBMIT_OPTIONS, submit, time_limit, without
 
     if "WORLD_SIZE" in os.environ:
         raise CommandError("--executor submits from one process. Start it without a launcher.")

@@ -41,7 +41,7 @@ OPTION = re.compile(r"[a-z][a-z-]*")
 OWN_OPTIONS = {"array": "--array", "time": "--minutes"}
 
 
-class SubmitError(RuntimeError):
+class ExecutorError(RuntimeError):
     """Jobs that cannot be submitted; the message says what to do."""
 
 
@@ -156,17 +156,17 @@ def submit(
         logs: the folder for what they say.
 
     Raises:
-        SubmitError: submitit is missing, or the scheduler is, or refuses.
+        ExecutorError: submitit is missing, or the scheduler is, or refuses.
     """
     try:
         import submitit
         from submitit.core.utils import FailedJobError
     except ImportError as error:
-        raise SubmitError(
+        raise ExecutorError(
             "--executor needs the package submitit. Get it by `pip install 'dqss-bench[slurm]'`."
         ) from error
     if executor == "slurm" and not all(map(shutil.which, ("sbatch", "srun"))):
-        raise SubmitError("--executor slurm: no sbatch or srun here. Run it where jobs are submitted from.")
+        raise ExecutorError("--executor slurm: no sbatch or srun here. Run it where jobs are submitted from.")
     try:
         made = submitit.AutoExecutor(logs / "%j", cluster=executor, slurm_max_num_timeout=MOST_REQUEUED)
         made.update_parameters(
@@ -181,4 +181,4 @@ def submit(
             submitted = [made.submit(Work(tuple(words))) for _ in range(jobs)]
         return [job.job_id for job in submitted]
     except FailedJobError as error:
-        raise SubmitError(f"--executor {executor}: sbatch refused: {one_line(str(error))}") from error
+        raise ExecutorError(f"--executor {executor}: sbatch refused: {one_line(str(error))}") from error

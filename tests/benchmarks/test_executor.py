@@ -8,9 +8,9 @@ import time
 import pytest
 
 from benchmarks import cli
+from benchmarks.executor import ExecutorError, Work, option, submit, time_limit, without
 from benchmarks.records import iterate_records
 from benchmarks.schedule import Plan, PlanRow
-from benchmarks.submit import SubmitError, Work, option, submit, time_limit, without
 
 SUITE = """\
 suite: tiny
@@ -197,10 +197,10 @@ def test_a_launched_process_submits_nothing(suite, slurm, tmp_path, capsys, monk
 def test_a_missing_scheduler_and_a_missing_package_are_told_of(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SubmitError, match="no sbatch or srun here"):
+    with pytest.raises(ExecutorError, match="no sbatch or srun here"):
         submit(["run"], "tiny", "slurm", 1, 5, {}, tmp_path)
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(SubmitError, match=r"pip install 'dqss-bench\[slurm\]'"):
+    with pytest.raises(ExecutorError, match=r"pip install 'dqss-bench\[slurm\]'"):
         submit(["run"], "tiny", "slurm", 1, 5, {}, tmp_path)
 
 
