@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -184,18 +185,29 @@ class Claims:
         holder = Holder(socket.gethostname(), str(Owner.of_this_process()), uuid4().hex, since)
         content = (json.dumps(asdict(holder)) + "\n").encode()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with path.open("xb", buffering=0) as file:
-                    file.write(content)
-            except FileExistsError:
+            file = self._open(path)
+            if file is None:
                 return None
+            try:
+                with file:
+                    file.write(content)
             except OSError:
+                # It is this one's own: nobody else could make it.
                 path.unlink(missing_ok=True)
                 raise
         except OSError as error:
             raise StorageError(self.folder, error) from error
         return Claim(path, content)
+
+    def _open(self, path: Path) -> FileIO | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return path.open("xb", buffering=0)
+        except FileExistsError:
+            return None
+        except FileNotFoundError:
+            # A run that has just ended deleted the folder in between.
+            return self._open(path)
 
     def _stale(self, path: Path) -> _Found | None:
         """Return what is in the file where its holder has ended, or has not been seen to renew it for long."""

@@ -133,10 +133,16 @@ def run(args: argparse.Namespace) -> int:
     for name in ("array", "minutes", "sbatch"):
         if getattr(args, name):
             raise CommandError(f"--{name} is of jobs. Write --executor slurm, or leave it out.")
-    if args.processes is not None and "WORLD_SIZE" not in os.environ:
-        from benchmarks.launch import start
+    if args.processes is not None:
+        from benchmarks.launch import MOST_REPLACED, start
 
-        return start(args.processes, args.words)
+        if (launched := os.environ.get("WORLD_SIZE")) is None:
+            return start(args.processes, args.words, 0 if args.parallel == "data" else MOST_REPLACED)
+        if launched != str(args.processes):
+            raise CommandError(
+                f"--processes: {args.processes} is not allowed where a launcher has started {launched} (WORLD_SIZE). "
+                "Leave it out, or start without a launcher."
+            )
     from benchmarks import console
     from benchmarks.records import logs_folder
     from benchmarks.results import compare

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -29,6 +31,8 @@ TELLING_TIMEOUT = timedelta(minutes=10)
 STORE_TIMEOUT = timedelta(seconds=60)
 # How often the processes are looked after, in seconds, and how many may be lost before the run is given up.
 LOOK_EVERY, MOST_REPLACED = 0.2, 20
+# How long they have to end by themselves after Ctrl-C: longer than their tracking has.
+GRACE_SECONDS, INTERRUPTED = 20.0, 130
 # What each of the processes that `start` starts runs.
 PROGRAM = (sys.executable, "-m", "benchmarks")
 
@@ -227,7 +231,7 @@ def _meeting_place() -> tuple[str, int]:
     return os.environ.get("MASTER_ADDR", "localhost"), _number("MASTER_PORT", 29500, 1)
 
 
-def start(count: int, words: Sequence[str]) -> int:
+def start(count: int, words: Sequence[str], most_replaced: int = MOST_REPLACED) -> int:
     """Run this program in several processes on this machine, with their own devices and their share of the cores.
 
     One that is lost is replaced; what it had in hand comes back to the others.
@@ -235,9 +239,10 @@ def start(count: int, words: Sequence[str]) -> int:
     Args:
         count: how many.
         words: the command line of each, without the program.
+        most_replaced: how many may be; 0 for processes that form a group, which nobody can join again.
 
     Returns:
-        The greatest exit code of the processes.
+        The greatest exit code of the processes, 130 after Ctrl-C.
 
     Raises:
         LaunchError: more processes than GPUs.
@@ -252,7 +257,7 @@ def start(count: int, words: Sequence[str]) -> int:
         )
     # Held here, it outlives every process of the run; the system gives a port that is free.
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, _cores() // count)
     common = {
         "WORLD_SIZE": str(count),
         "MASTER_ADDR": "localhost",
@@ -265,29 +270,45 @@ def start(count: int, words: Sequence[str]) -> int:
         own = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         return subprocess.Popen([*PROGRAM, *words], env=own)
 
-    running = {rank: begun(rank) for rank in range(count)}
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # Told to end, it would leave them behind; where a scheduler's handler is set, that one ends it.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    running: dict[int, subprocess.Popen[bytes]] = {}
     replaced, codes = 0, []
     try:
+        for rank in range(count):
+            running[rank] = begun(rank)
         while running:
             sleep(LOOK_EVERY)
             for rank, process in list(running.items()):
                 code = process.poll()
                 if code is None:
                     continue
-                if code < 0 and replaced < MOST_REPLACED:
+                if code < 0 and replaced < most_replaced:
                     replaced += 1
                     running[rank] = begun(rank)
                 else:
                     del running[rank]
                     codes.append(code if code >= 0 else 1)
     except KeyboardInterrupt:
-        # The terminal told them too.
-        codes += [process.wait() for process in running.values()]
-        running = {}
+        # The terminal told them too, unless this process alone was meant.
+        end = monotonic() + GRACE_SECONDS
+        with suppress(subprocess.TimeoutExpired):
+            for process in running.values():
+                process.wait(max(0.0, end - monotonic()))
+        return INTERRUPTED
     finally:
         for process in running.values():
             process.kill()
+            process.wait()
     return max(codes, default=1)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: a scheduler or a container may give it fewer than there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def told_cpu() -> bool:

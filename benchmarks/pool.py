@@ -10,7 +10,7 @@ applies the same functions to states in a key-value store with compare-and-set, 
 - A State says how long it holds, not until when. Each process counts from when it first saw the text, by its own
   monotonic clock, and a renewal changes the text (`beat`): so the clocks of machines need not agree, nor may a jump of
   one end a lease.
-- `waiting` holds the free workers that wait for a wide cell, each with a beat of its own, as `Pool` does.
+- Where `stopped` is set nobody takes a cell any more.
 
 A cell's record is written before `finish`, and who takes a cell looks for its record first. So whatever is cut off
 between any two of these steps, the cell comes back and nothing is lost.

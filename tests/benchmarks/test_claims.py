@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -60,6 +61,35 @@ def test_the_folder_goes_when_nothing_is_claimed(tmp_path):
     one.close()
     assert not folder.exists()
     assert one.claim(KEY) is not None
+
+
+def test_a_run_that_ends_meanwhile_takes_the_folder_from_under_nobody(tmp_path, monkeypatch):
+    folder, make, made = tmp_path / "claims", Path.mkdir, []
+
+    def mkdir(self, *args, **options):
+        make(self, *args, **options)
+        made.append(self)
+        if len(made) == 1:
+            Claims(folder).close()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert Claims(folder).claim(KEY).is_held
+
+
+def test_who_cannot_make_a_claim_leaves_that_of_another(tmp_path, monkeypatch):
+    """As where too many files are open, which the system says before it looks whether there is one."""
+    theirs = claim_elsewhere(tmp_path / "claims")
+    opened = Path.open
+
+    def refused(self, mode="r", **options):
+        if mode == "xb":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(self, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(StorageError, match="Too many open files"):
+        Claims(theirs.parent).claim(KEY)
+    assert theirs.exists()
 
 
 RACE = """\

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import leaderboard.build
-from benchmarks import cli, datasets, doctor, listing, runner, schedule, tracking
+from benchmarks import cli, datasets, doctor, launch, listing, runner, schedule, tracking
 from benchmarks.launch import Processes
 from benchmarks.parallel import Sharing
 from benchmarks.records import MetricFacts, Record, key_of, write_record
@@ -295,6 +295,25 @@ def test_processes_but_the_first_say_nothing(stage, suite, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert cli.main(["run", suite, "--out", str(stage.out)]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("words", "most"), [((), launch.MOST_REPLACED), (("--parallel", "data"), 0)])
+def test_of_processes_that_train_together_none_is_replaced(stage, suite, monkeypatch, words, most):
+    """It could not join the others' group again, and would wait for it."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    started = []
+    monkeypatch.setattr(
+        launch, "start", lambda count, words, most_replaced: started.append((count, most_replaced)) or 0
+    )
+    assert cli.main(["run", suite, "--out", str(stage.out), "--processes", "2", *words]) == 0
+    assert started == [(2, most)]
+
+
+def test_a_launcher_and_the_option_must_agree_on_the_number_of_processes(stage, suite, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["run", suite, "--out", str(stage.out), "--processes", "4"]) == 2
+    assert "--processes: 4 is not allowed where a launcher has started 2 (WORLD_SIZE)." in capsys.readouterr().err
+    assert cli.main(["run", suite, "--out", str(stage.out), "--processes", "2"]) == 0
 
 
 def test_a_broken_suite_is_one_message_and_exit_2(capsys, tmp_path):

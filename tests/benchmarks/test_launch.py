@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -165,3 +166,70 @@ def test_a_store_that_does_not_answer_is_gone(monkeypatch):
     with pytest.raises(launch.GoneError, match="does not answer any more"):
         store.add("next", 1)
     answered.set()
+
+
+WORKER = """\
+import os, signal, sys, time
+from pathlib import Path
+
+folder, what = Path(sys.argv[1]), sys.argv[2]
+name = f"{os.environ['RANK']}-{os.getpid()}"
+(folder / name).write_text(os.environ["OMP_NUM_THREADS"])
+if what == "lost" and os.environ["RANK"] == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "deaf":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def workers(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(launch, "PROGRAM", (sys.executable, "-c", WORKER))
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals and cores as on Linux")
+@pytest.mark.parametrize(("most", "begun"), [(0, 1), (2, 3)])
+def test_a_lost_process_is_replaced_as_often_as_was_said(workers, most, begun):
+    """One of a process group cannot be: it would wait for the group that ended with it."""
+    assert launch.start(2, [str(workers), "lost"], most) == 1
+    assert len(list(workers.glob("1-*"))) == begun
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals and cores as on Linux")
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch, workers):
+    monkeypatch.setattr(launch.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: {3, 5, 6, 7, 9, 11})
+    assert launch.start(2, [str(workers), "share"]) == 0
+    assert [path.read_text() for path in workers.iterdir()] == ["3", "3"]
+
+
+def ended_by(signal_number, monkeypatch, workers):
+    """Let `start` be told to end once both of its processes run, and return how it ended."""
+    pause = launch.sleep
+
+    def sleep(seconds):
+        while len(list(workers.iterdir())) < 2:
+            pause(seconds)
+        signal.raise_signal(signal_number)
+
+    monkeypatch.setattr(launch, "sleep", sleep)
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.05)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        return launch.start(2, [str(workers), "deaf"])
+    except SystemExit as end:
+        return end.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals and cores as on Linux")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_ends_the_first_process_alone_ends_all(number, code, monkeypatch, workers):
+    """Its processes do not hear of it, as they do of Ctrl-C."""
+    assert ended_by(number, monkeypatch, workers) == code
+    begun = [int(path.name.partition("-")[2]) for path in workers.iterdir()]
+    assert len(begun) == 2
+    assert not [process for process in begun if psutil.pid_exists(process)]
