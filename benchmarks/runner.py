@@ -176,7 +176,8 @@ def _how_it_ended(process: BaseProcess) -> tuple[str, Kind]:
     """Return why a child that sent no outcome is gone, and what kind of failure that is."""
     code = process.exitcode or 0
     if code < 0:
-        name = signal.Signals(-code).name
+        # Real-time signals have no names.
+        name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
         cause = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""
         return f"the process of the cell was ended by {name}{cause}.", kind_of_exit(code)
     return f"the process of the cell ended with exit code {code}.", kind_of_exit(code) if code else "bug"
