@@ -215,7 +215,12 @@ def build_parser() -> Parser:
         metavar="N",
         help="start N processes on this machine, each with its own GPU or its share of the cores",
     )
-    run.add_argument("--timeout", type=positive, metavar="SECONDS", help="end a cell that takes longer, loading included; it has failed")
+    run.add_argument(
+        "--timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="end a cell that takes longer, loading included; it has failed",
+    )
     run.add_argument(
         "--retries",
         type=count,
