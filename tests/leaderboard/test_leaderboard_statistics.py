@@ -7,13 +7,13 @@ from itertools import product
 import numpy
 import pytest
 
-from leaderboard.statistics import Gain, Interval, bootstrap_interval, gain_over, mean_gain
+from leaderboard.statistics import Gain, Interval, bootstrap_interval, gain_over, mean_gain, sample_of
 
 
 def test_a_gain_is_the_difference_of_means_over_seeds(record):
     seeds = [record("dqss", [1, 1, 1, 0], seed=0), record("dqss", [1, 1, 1, 1], seed=1)]
     bar = [record("best-uniform", [1, 1, 0, 0])]
-    gain = gain_over(seeds, bar)
+    gain = gain_over(sample_of(seeds), sample_of(bar))
     assert gain.value == pytest.approx((75 + 100) / 2 - 50)
     assert gain.images == 4
 
@@ -27,7 +27,7 @@ def test_the_interval_agrees_with_the_enumeration_of_all_resamples():
     # All 6^6 resamples, each as likely as any other: the distribution that the draws are taken from.
     means = [numpy.mean(differences[list(chosen)]) for chosen in product(range(6), repeat=6)]
     low, high = numpy.percentile(means, [2.5, 97.5])
-    found = bootstrap_interval(differences)
+    found = bootstrap_interval(differences, 100.0)
     assert found.low == pytest.approx(low)
     assert found.high == pytest.approx(high)
 
@@ -51,7 +51,7 @@ def test_many_distinct_differences_are_resampled_in_parts():
 def test_pairing_makes_the_interval_narrower_than_the_spread_of_the_images(record):
     hits = [1, 0] * 500
     better = [1, 0] * 490 + [1, 1] * 10
-    gain = gain_over([record("dqss", better)], [record("best-uniform", hits)])
+    gain = gain_over(sample_of([record("dqss", better)]), sample_of([record("best-uniform", hits)]))
     # Ten images differ, all one way: about 1 point, sure to about 0.6; unpaired it would be sure to about 4.
     assert gain.value == pytest.approx(1.0)
     assert gain.interval is not None
@@ -79,14 +79,14 @@ def test_a_verdict_says_on_which_side_of_zero_the_interval_lies(interval, verdic
     [{"outcomes": [1, 1, 0]}, {"outcomes": None, "score": 50.0}, {"outcomes": [1, 1, 0, 0], "data": "other images"}],
 )
 def test_records_that_do_not_share_their_images_have_a_gain_but_no_interval(record, other):
-    gain = gain_over([record("dqss", [1, 1, 1, 0])], [record("best-uniform", **other)])
+    gain = gain_over(sample_of([record("dqss", [1, 1, 1, 0])]), sample_of([record("best-uniform", **other)]))
     assert gain.value > 0
     assert gain.interval is None
     assert gain.verdict == "open"
 
 
 def test_the_mean_gain_resamples_an_image_for_all_models_at_once(record):
-    bar = [record("best-uniform", [0, 0, 0, 0])]
-    first, second = [record("dqss", [1, 1, 0, 0])], [record("dqss", [0, 0, 1, 1])]
+    bar = sample_of([record("best-uniform", [0, 0, 0, 0])])
+    first, second = (sample_of([record("dqss", hits)]) for hits in ([1, 1, 0, 0], [0, 0, 1, 1]))
     # What one model gains on an image the other does not: together 50 points on every image, with no doubt at all.
     assert mean_gain([(first, bar), (second, bar)]) == Gain(50.0, Interval(50.0, 50.0), 4)
