@@ -90,3 +90,47 @@ def test_the_mean_gain_resamples_an_image_for_all_models_at_once(record):
     first, second = (sample_of([record("dqss", hits)]) for hits in ([1, 1, 0, 0], [0, 0, 1, 1]))
     # What one model gains on an image the other does not: together 50 points on every image, with no doubt at all.
     assert mean_gain([(first, bar), (second, bar)]) == Gain(50.0, Interval(50.0, 50.0), 4)
+
+
+def test_seeds_widen_an_interval_by_what_they_spread():
+    differences = numpy.random.default_rng(3).normal(2.0, 1.0, size=400)
+    seeds = (1.8, 2.1, 2.0, 2.3, 1.8)
+    error = numpy.hypot(differences.std() / 20, numpy.std(seeds, ddof=1) / numpy.sqrt(5))
+    found = bootstrap_interval(differences, None, [seeds, (7.0,), (3.0, 3.0)])
+    # One seed, or two that are alike, add nothing.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.03)
+    assert bootstrap_interval(differences, None, [(7.0,)]) == bootstrap_interval(differences)
+
+
+def test_seeds_and_images_are_resampled_as_if_by_drawing_both():
+    generator = numpy.random.default_rng(4)
+    hits = 100.0 * (generator.uniform(size=(3, 200)) < [[0.55], [0.6], [0.7]])
+    differences, scores = hits.mean(axis=0) - 50, hits.mean(axis=1)
+    images = differences[generator.integers(200, size=(20_000, 200))].mean(axis=1)
+    departures = (scores - scores.mean())[generator.integers(3, size=(20_000, 3))].mean(axis=1)
+    low, high = numpy.percentile(images + departures * 1.5**0.5, [2.5, 97.5])
+    found = bootstrap_interval(differences, 100 / 6, [tuple(scores)])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.25)
+
+
+def test_seeds_that_differ_where_no_image_does_are_not_lost():
+    found = bootstrap_interval(numpy.full(50, 1.0), None, [(0.0, 2.0)])
+    assert (found.low, found.high) == pytest.approx((1 - 2**0.5, 1 + 2**0.5), abs=0.02)
+
+
+def test_a_collapsed_seed_makes_a_wide_interval_in_little_memory():
+    found = bootstrap_interval(numpy.random.default_rng(0).normal(size=10_000), None, [(10.0, 90.0, 91.0)])
+    assert found.high - found.low > 50
+
+
+@pytest.mark.parametrize(("images", "unit"), [(300, 100.0), (60, None)])
+def test_nineteen_of_twenty_intervals_hold_the_true_difference(images, unit):
+    generator = numpy.random.default_rng(1)
+    draw = {
+        100.0: lambda: generator.choice([100.0, -100.0, 0.0], p=[0.08, 0.05, 0.87], size=images),
+        None: lambda: generator.normal(3.0, 5.0, size=images),
+    }[unit]
+    found = [bootstrap_interval(draw(), unit) for _ in range(600)]
+    held = numpy.mean([interval.low <= 3.0 <= interval.high for interval in found])
+    # Three standard errors of a share of 95 % among 600.
+    assert abs(held - 0.95) < 0.027
