@@ -281,8 +281,8 @@ def _board(model: str, bits: str, mode: str, here: list[Record], methods: list[s
         rank: Literal["best", "tied"] | None = None
         if sample is not None and leader is not None:
             best = samples[leader]
-            equal = sample.score == best.score
-            rank = "best" if equal else "tied" if gain_over(best, sample).verdict == "tie" else None
+            apart = gain if gain is not None and best is bars else gain_over(sample, best)
+            rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
         score = _mean([record.score for record in group])
         closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
         facts = (score, _gaps(group), gain, test, closed, rank)

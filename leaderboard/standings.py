@@ -13,7 +13,7 @@ import numpy
 from leaderboard.ranks import Floats, critical_difference, friedman, ranks, tie_groups
 from leaderboard.statistics import LEVEL, Interval, Sample
 
-RESAMPLES = 1000
+RESAMPLES = 500
 BOOTSTRAP_SEED = 0
 
 Counts = numpy.ndarray[Any, numpy.dtype[numpy.float32]]

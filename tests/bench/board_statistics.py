@@ -16,7 +16,7 @@ from benchmarks.records import MetricFacts, Outcomes, Record, key_of
 from leaderboard.boards import compare
 
 # Of the 10 s that a whole build of 10,000 records may take.
-ALLOWED_SECONDS_PER_RECORD = 5.0 / 10_000
+ALLOWED_SECONDS_PER_RECORD = 7.0 / 10_000
 MODELS, BITS = ("resnet8", "resnet20", "mobilenetv2-small"), ("W3A3", "W4A4", "W4A8", "W6A6", "W8A8")
 METHODS = {
     "best-uniform": 1,
@@ -33,11 +33,12 @@ def made_up(count: int, images: int, hits: bool) -> list[Record]:
         suite = f"suite-{len(records)}"
         for model in MODELS:
             for bits in BITS:
-                hard = generator.uniform(size=images) ** 8
+                # Nine of ten images are right, and one of eight is not so for all: about as at W4A4.
+                ease = generator.uniform(size=images)
                 for method, seeds in METHODS.items():
                     for seed in range(seeds) if seeds > 1 else (None,):
-                        chance = generator.uniform(size=images)
-                        scores = chance > 0.5 * hard if hits else 30 + chance
+                        found = ease + generator.normal(scale=0.03, size=images)
+                        scores = found > 0.1 if hits else 30 + found
                         records.append(_record(suite, model, bits, method, seed, Outcomes.pack(scores)))
     return records[:count]
 
