@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import combinations, groupby
 from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
-from benchmarks.results import METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
-from leaderboard.statistics import Gain, Verdict, gain_over, mean_gain, mean_score
+from benchmarks.results import BAR, METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
+from leaderboard.significance import holm
+from leaderboard.standings import Standings, Tally
+from leaderboard.statistics import Gain, PairedTest, Verdict, gain_over, mean_gain, paired_test, sample_of
 
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 """Only a complete row, every seed ok, has a gain and takes part in ranks."""
@@ -26,6 +28,7 @@ class Row:
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
         gain: over the board's bar; None where either is not complete.
+        test: against the bar; None without a gain, for the bar itself, and where the images do not pair.
         closed: percent of the distance from the bar to full precision that the gain covers; None without a gain, or
             where the bar is hardly below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
@@ -38,6 +41,7 @@ class Row:
     score: float | None
     gap: float | None
     gain: Gain | None
+    test: PairedTest | None
     closed: float | None
     rank: Literal["best", "tied"] | None
 
@@ -136,6 +140,18 @@ class Board:
         return next((row.gain.images for row in self.rows if row.gain and row.gain.images), None)
 
     @property
+    def test(self) -> PairedTest | None:
+        """DQSS against the bar."""
+        row = self.row(METHOD)
+        return row.test if row else None
+
+    @property
+    def oracle(self) -> Row | None:
+        """The complete uniform row with the best score on the test images, which no selection may know."""
+        uniform = (row for row in self.rows if row.method == BAR or row.method.startswith("uniform-"))
+        return next((row for row in uniform if row.state == "complete"), None)
+
+    @property
     def rival(self) -> Row | None:
         """The complete row with the best score on the test images among all methods but DQSS and its variants."""
         rivals = (row for row in self.rows if not is_dqss(row.method))
@@ -173,6 +189,7 @@ class Comparison:
 
     Args:
         seeds: all that any board has.
+        standings: ranks of the methods over all boards; None where no row is complete.
     """
 
     suite: str
@@ -187,6 +204,7 @@ class Comparison:
     records: tuple[Record, ...]
     boards: tuple[Board, ...]
     headlines: tuple[Headline, ...]
+    standings: Standings | None
 
 
 def compare(records: Iterable[Record]) -> tuple[Comparison, ...]:
@@ -217,8 +235,12 @@ def _comparison(records: list[Record]) -> Comparison:
     widths = tuple(sorted({record.bits for record in records}, key=bits_order))
     methods = sorted({record.method for record in records})
     # The whole grid, so that a cell without any record is seen to be missing.
-    boards = tuple(_board(model, bits, records, methods) for bits in widths for model in models)
+    grid: dict[tuple[str, str], list[Record]] = {(model, bits): [] for bits in widths for model in models}
+    for record in records:
+        grid[record.model, record.bits].append(record)
     first = records[0]
+    tally = Tally(methods)
+    boards = _corrected([_board(*names, first.mode, here, methods, tally) for names, here in grid.items()])
     return Comparison(
         suite=first.suite,
         suite_version=first.suite_version,
@@ -232,43 +254,69 @@ def _comparison(records: list[Record]) -> Comparison:
         records=tuple(records),
         boards=boards,
         headlines=tuple(_headline(bits, [board for board in boards if board.bits == bits]) for bits in widths),
+        standings=tally.standings(_wins(boards)),
     )
 
 
-def _board(model: str, bits: str, records: list[Record], methods: list[str]) -> Board:
-    here = [record for record in records if (record.model, record.bits) == (model, bits)]
+def _board(model: str, bits: str, mode: str, here: list[Record], methods: list[str], tally: Tally) -> Board:
+    """Return a board, and count its complete rows in a tally."""
     measured = [record.full_precision_score for record in here if record.full_precision_score is not None]
-    groups = {method: tuple(record for record in here if record.method == method) for method in methods}
+    runs: dict[str, list[Record]] = {method: [] for method in methods}
+    for record in here:
+        runs[record.method].append(record)
     # More seeds for one board must not make the others look unfinished.
     asked = tuple(sorted({record.seed for record in here if record.seed is not None}))
-    seeds = {method: _expected_seeds(group, asked) for method, group in groups.items()}
-    states = {method: _state(group, seeds[method]) for method, group in groups.items()}
-    means = {
-        method: mean_score(ok)
-        for method, group in groups.items()
-        if (ok := [record for record in group if record.status == "ok"])
-    }
-    complete = [method for method, state in states.items() if state == "complete"]
-    leader = max(complete, key=lambda method: (means[method], method), default=None)
-    mode = records[0].mode
-    bar = bar_of(mode, {method: groups[method] for method in complete})
-    bars = groups[bar] if bar is not None and bar in complete else ()
+    seeds = {method: _expected_seeds(group, asked) for method, group in runs.items()}
+    states = {method: _state(group, seeds[method]) for method, group in runs.items()}
+    samples = {method: sample_of(group) for method, group in runs.items() if states[method] == "complete"}
+    tally.add(samples)
+    leader = max(samples, key=lambda method: (samples[method].score, method), default=None)
+    bar = bar_of(mode, {method: runs[method] for method in samples})
+    bars = None if bar is None else samples.get(bar)
 
     def row(method: str) -> Row:
-        group, ranked = groups[method], method in complete
-        gain = gain_over(group, bars) if ranked and bars else None
+        group, sample = runs[method], samples.get(method)
+        gain = None if sample is None or bars is None else gain_over(sample, bars)
+        test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
         rank: Literal["best", "tied"] | None = None
-        if ranked and leader is not None:
-            behind = gain_over(groups[leader], group)
-            rank = "best" if method == leader or behind.value == 0 else "tied" if behind.verdict == "tie" else None
-        score = means.get(method)
-        gap = _gaps(group)
-        closed = None if gain is None or method == bar else share_closed(gain.value, _gaps(bars))
-        return Row(method, states[method], group, seeds[method], score, gap, gain, closed, rank)
+        if sample is not None and leader is not None:
+            best = samples[leader]
+            apart = gain if gain is not None and best is bars else gain_over(sample, best)
+            rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
+        score = _mean([record.score for record in group])
+        closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
+        facts = (score, _gaps(group), gain, test, closed, rank)
+        return Row(method, states[method], tuple(group), seeds[method], *facts)
 
-    rows = sorted((row(method) for method in groups), key=_row_order)
+    rows = sorted((row(method) for method in methods), key=_row_order)
     full_precision = (min(measured), max(measured)) if measured else None
     return Board(model, bits, mode, bar, full_precision, asked, tuple(rows))
+
+
+def _corrected(boards: Sequence[Board]) -> tuple[Board, ...]:
+    """Return boards with the tests of each method corrected for how many cells it is tested in."""
+    tests = [(row.method, i, row.test) for i, board in enumerate(boards) for row in board.rows if row.test]
+    tests.sort(key=lambda item: item[:2])
+    found: dict[tuple[str, int], PairedTest] = {}
+    for _, family in groupby(tests, key=lambda item: item[0]):
+        members = list(family)
+        corrected = holm([test.p for _, _, test in members])
+        for (method, i, test), p in zip(members, corrected, strict=True):
+            found[method, i] = replace(test, holm=p)
+    return tuple(
+        replace(board, rows=tuple(replace(row, test=found.get((row.method, i))) for row in board.rows))
+        for i, board in enumerate(boards)
+    )
+
+
+def _wins(boards: Sequence[Board]) -> dict[str, int]:
+    """Return in how many cells each method won over the bar; without one that is the bar of all boards."""
+    wins: dict[str, int] = {}
+    for board in boards:
+        for row in board.rows:
+            wins[row.method] = wins.get(row.method, 0) + (row.gain is not None and row.gain.verdict == "win")
+    bars = {board.bar for board in boards if board.bar is not None}
+    return {method: count for method, count in wins.items() if bars != {method}}
 
 
 def _expected_seeds(group: Sequence[Record], asked: Sequence[int]) -> int:
@@ -299,7 +347,7 @@ def _headline(bits: str, boards: list[Board]) -> Headline:
     for board in boards:
         mine, theirs = board.row(METHOD), board.bar_row
         if mine and theirs and mine.gain is not None:
-            pairs.append((mine.ok, theirs.ok))
+            pairs.append((sample_of(mine.ok), sample_of(theirs.ok)))
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}
     closed = _mean([board.closed for board in boards])
     return Headline(bits, mean_gain(pairs) if pairs else None, closed, verdicts)

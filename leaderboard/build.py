@@ -14,7 +14,8 @@ from benchmarks.results import METHOD
 from benchmarks.storage import write_atomically
 from leaderboard.boards import compare
 from leaderboard.load import load
-from leaderboard.statistics import LEVEL, RESAMPLES
+from leaderboard.standings import RESAMPLES
+from leaderboard.statistics import LEVEL
 from leaderboard.views import VIEWS, base, chart, wording
 
 HERE = Path(__file__).parent
@@ -74,6 +75,7 @@ def make_environment() -> Environment:
         "number",
         "signed",
         "interval",
+        "p_value",
         "seconds",
         "listed",
         "counted",

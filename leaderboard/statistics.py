@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy
+from scipy.fft import next_fast_len
 
 from benchmarks.outcomes import image_scores
 from benchmarks.records import Record
+from leaderboard.significance import mcnemar, wilcoxon
 
 Scores = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
+Steps = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 Verdict = Literal["win", "tie", "loss", "open"]
 
 LEVEL = 95
-RESAMPLES = 10_000
-BOOTSTRAP_SEED = 0
-_DRAWS_AT_ONCE = 2_000_000
+# Scores that are no hits are rounded to this part of their spread: far finer than any interval is sure.
+_GRID = 32
+# The most units in a standard deviation of a sum, lest the transform be long for nothing.
+_FINEST = 20_000
+# What differs by less differs by rounding alone.
+_EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the true difference lies, at LEVEL percent, as far as the choice of test images decides."""
+    """Where the true difference lies, at LEVEL percent, as far as the choice of test images and of seeds decides."""
 
     low: float
     high: float
@@ -52,73 +59,182 @@ class Gain:
         return "loss" if self.interval.high < 0 else "tie"
 
 
-def bootstrap_interval(differences: Scores) -> Interval:
-    """Return the percentile bootstrap interval of the mean of (N,) paired differences, the images being resampled.
+@dataclass(frozen=True)
+class PairedTest:
+    """Whether a difference on the same test images may be chance, the seeds being those that were run.
 
-    A resample matters only by how often it holds each distinct difference, and these counts are multinomial. So the
-    cost grows with the distinct values, a handful for truth values, not with the images.
+    Args:
+        name: McNemar's test of hits, Wilcoxon's signed-rank test of other scores.
+        p: two-sided.
+        holm: the same, corrected for all cells of one method in a comparison; None until that is done.
     """
-    values, counts = numpy.unique(differences, return_counts=True)
-    total = int(counts.sum())
-    generator = numpy.random.default_rng(BOOTSTRAP_SEED)
-    rows = max(1, _DRAWS_AT_ONCE // len(values))
-    means = [
-        generator.multinomial(total, counts / total, size=min(rows, RESAMPLES - start)) @ values / total
-        for start in range(0, RESAMPLES, rows)
-    ]
-    tail = (100 - LEVEL) / 2
-    low, high = numpy.percentile(numpy.concatenate(means), [tail, 100 - tail])
-    return Interval(float(low), float(high))
+
+    name: Literal["McNemar", "Wilcoxon"]
+    p: float
+    holm: float | None = None
 
 
-def mean_score(records: Sequence[Record]) -> float:
-    """Return the mean score of records, all ok; they are one cell's seeds."""
-    scores = [record.score for record in records if record.score is not None]
-    return sum(scores) / len(scores)
+@dataclass(frozen=True)
+class Sample:
+    """What one cell's records, all ok, say of a method.
 
-
-def paired_differences(records: Sequence[Record], others: Sequence[Record]) -> Scores | None:
-    """Return (N,) per image the first records' mean score over seeds minus the others'; None where they do not pair.
-
-    They pair where every record has outcomes of the same test images.
+    Args:
+        score: the mean over the seeds.
+        seeds: each seed's score.
+        outcomes: (N,) one score per test image, the mean over the seeds; None where they have none in common.
+        images: what tells which test images these are, in which order.
+        hits: whether a seed's outcomes are 0 or 100, not scores of any size.
     """
-    everyone = [*records, *others]
-    first = [image_scores(record) for record in records]
-    second = [image_scores(record) for record in others]
-    known = [scores for scores in (*first, *second) if scores is not None]
-    if len(known) < len(everyone) or len({len(scores) for scores in known}) > 1:
-        return None
-    if any(_images(record) != _images(everyone[0]) for record in everyone):
-        return None
-    mine, theirs = known[: len(first)], known[len(first) :]
-    differences: Scores = numpy.mean(mine, axis=0) - numpy.mean(theirs, axis=0)
-    return differences
+
+    score: float
+    seeds: tuple[float, ...]
+    outcomes: Scores | None
+    images: tuple[object, ...]
+    hits: bool
+
+    def pairs_with(self, other: Sample) -> bool:
+        """Return whether both have outcomes, of the same kind and of the same images."""
+        if self.outcomes is None or other.outcomes is None:
+            return False
+        alike = (self.images, self.hits) == (other.images, other.hits)
+        return alike and len(self.outcomes) == len(other.outcomes)
 
 
-def gain_over(records: Sequence[Record], others: Sequence[Record]) -> Gain:
-    """Return what the first records' mean score gains over the others'; both are all ok and not empty."""
-    value = mean_score(records) - mean_score(others)
-    differences = paired_differences(records, others)
-    if differences is None:
+def sample_of(records: Sequence[Record]) -> Sample:
+    """Return what the records of one method in one cell say; they are all ok and not empty."""
+    seeds = tuple(record.score for record in records if record.score is not None)
+    images = _images(records[0])
+    hits = all(record.outcomes is not None and record.outcomes.kind == "bits" for record in records)
+    known = [scores for record in records if (scores := image_scores(record)) is not None]
+    together = len(known) == len(records) and len({len(scores) for scores in known}) == 1
+    if not together or any(_images(record) != images for record in records):
+        known = []
+    outcomes: Scores | None = numpy.mean(known, axis=0) if known else None
+    return Sample(sum(seeds) / len(seeds), seeds, outcomes, images, hits)
+
+
+def gain_over(mine: Sample, other: Sample) -> Gain:
+    """Return what one method's mean score gains over another's."""
+    value = mine.score - other.score
+    if mine.outcomes is None or other.outcomes is None or not mine.pairs_with(other):
         return Gain(value, None, None)
-    return Gain(value, bootstrap_interval(differences), len(differences))
+    interval = bootstrap_interval(mine.outcomes - other.outcomes, _unit([mine, other]), [mine.seeds, other.seeds])
+    return Gain(value, interval, len(mine.outcomes))
 
 
-def mean_gain(pairs: Sequence[tuple[Sequence[Record], Sequence[Record]]]) -> Gain:
+def paired_test(mine: Sample, other: Sample) -> PairedTest | None:
+    """Return the test of two methods in one cell; None where their images do not pair."""
+    if mine.outcomes is None or other.outcomes is None or not mine.pairs_with(other):
+        return None
+    differences = mine.outcomes - other.outcomes
+    unit = _unit([mine, other])
+    if unit is None:
+        return PairedTest("Wilcoxon", wilcoxon(differences))
+    return PairedTest("McNemar", mcnemar(differences, unit))
+
+
+def mean_gain(pairs: Sequence[tuple[Sample, Sample]]) -> Gain:
     """Return the mean gain over several models that are tested on the same images.
 
-    The models' errors on one image go together, so an image is resampled for all models at once.
+    The models' errors on one image go together, so an image is resampled for all models at once; their seeds apart.
     """
-    value = sum(mean_score(mine) - mean_score(theirs) for mine, theirs in pairs) / len(pairs)
-    differences = [paired_differences(mine, theirs) for mine, theirs in pairs]
-    known = [one for one in differences if one is not None]
-    images = [_images(mine[0]) for mine, _ in pairs]
-    if len(known) < len(pairs) or len({len(one) for one in known}) > 1 or any(one != images[0] for one in images):
+    value = sum(mine.score - other.score for mine, other in pairs) / len(pairs)
+    first = pairs[0][0]
+    differences = [
+        mine.outcomes - other.outcomes
+        for mine, other in pairs
+        if mine.outcomes is not None and other.outcomes is not None and mine.pairs_with(other)
+        if mine.pairs_with(first)
+    ]
+    if len(differences) < len(pairs):
         return Gain(value, None, None)
-    together = numpy.mean(known, axis=0)
-    return Gain(value, bootstrap_interval(together), len(together))
+    together: Scores = numpy.mean(differences, axis=0)
+    both = [sample for pair in pairs for sample in pair]
+    unit = _unit(both)
+    shares = [tuple(score / len(pairs) for score in sample.seeds) for sample in both]
+    interval = bootstrap_interval(together, None if unit is None else unit / len(pairs), shares)
+    return Gain(value, interval, len(together))
+
+
+def bootstrap_interval(
+    differences: Scores, unit: float | None = None, seeds: Sequence[Sequence[float]] = ()
+) -> Interval:
+    """Return the percentile bootstrap interval of the mean of paired differences, images and seeds being resampled.
+
+    Nothing is drawn. The differences are whole steps of a unit, so the sum of a resample is distributed as the N-fold
+    convolution of theirs, and one Fourier transform gives it: Efron's bootstrap with infinitely many resamples.
+    To it is added, likewise, what the mean over resampled seeds departs from the mean over all, widened by S / (S - 1)
+    in variance, as S seeds spread less around their own mean than around the true one.
+
+    Args:
+        differences: (N,) one per test image, the mean over seeds.
+        unit: what all differences are whole multiples of; None rounds them to a 32nd of the standard deviation.
+        seeds: for each method the score of each seed. One seed adds nothing: how far another would differ is unknown.
+    """
+    images = len(differences)
+    mean = float(differences.mean())
+    departures = [_departures(scores) for scores in seeds if len(set(scores)) > 1]
+    # Of the sum over images, as the steps are.
+    variance = images * float(differences.var()) + sum(len(one) * float((images * one).var()) for one in departures)
+    deviation = math.sqrt(variance)
+    if deviation < _EQUAL * images:
+        return Interval(round(mean, 9), round(mean, 9))
+    centre = 0.0
+    if unit is None or deviation / unit > _FINEST:
+        unit, centre = deviation / math.sqrt(images) / _GRID, mean
+    steps = numpy.rint((differences - centre) / unit).astype(numpy.int64)
+    parts = [(steps, images)]
+    parts += [(numpy.rint(one * (images / unit)).astype(numpy.int64), len(one)) for one in departures]
+    length = _length(parts, deviation / unit)
+    # Around the middle, the sum of the differences as they are; draws are counted from the smallest of each part.
+    middle = int(steps.sum()) - sum(times * int(part.min()) for part, times in parts)
+    around = numpy.roll(_convolved(parts, length), length // 2 - middle)
+    below = numpy.cumsum(around)
+    tail = (100 - LEVEL) / 200
+    ends = numpy.searchsorted(below, [tail, 1 - tail]) - length // 2
+    low, high = (mean + float(end) * unit / images for end in ends)
+    return Interval(round(low, 9), round(high, 9))
+
+
+def _departures(scores: Sequence[float]) -> Scores:
+    """Return what each seed adds to a mean over resampled seeds when it is drawn once."""
+    around = numpy.array(scores) - numpy.mean(scores)
+    scaled: Scores = around / len(scores) * math.sqrt(len(scores) / (len(scores) - 1))
+    return scaled
+
+
+def _length(parts: Sequence[tuple[Steps, int]], deviation: float) -> int:
+    """Return a length that the sum of the draws stays within, but for chances below any that matters."""
+    reach = sum(times * int(steps.max() - steps.min()) for steps, times in parts)
+    largest = max(int(numpy.abs(steps).max()) for steps, _ in parts)
+    return int(next_fast_len(2 * math.ceil(min(reach, 8 * deviation + 4 * largest)) + 8, real=True))
+
+
+def _convolved(parts: Sequence[tuple[Steps, int]], length: int) -> Scores:
+    """Return (length,) the distribution of a sum of independent draws, modulo its length.
+
+    Args:
+        parts: integers to draw from, each as likely as any other and counted from the smallest, and how many draws.
+        length: of the result.
+    """
+    product = numpy.ones(length // 2 + 1, numpy.complex128)
+    for steps, times in parts:
+        transform = numpy.fft.rfft(numpy.bincount(steps - steps.min()) / len(steps), length)
+        # By squaring: numpy's power of complex numbers takes ten times as long.
+        while times:
+            if times % 2:
+                product *= transform
+            transform = transform * transform
+            times //= 2
+    return numpy.fft.irfft(product, length)
+
+
+def _unit(samples: Sequence[Sample]) -> float | None:
+    """Return what differences of means over seeds are multiples of; None where they are not of hits."""
+    if not all(sample.hits for sample in samples):
+        return None
+    return 100 / math.lcm(*(len(sample.seeds) for sample in samples))
 
 
 def _images(record: Record) -> tuple[object, ...]:
-    """Return what tells which test images a record's outcomes are of, in which order."""
     return record.task, record.definition.get("task"), record.ids.get("test")

@@ -56,6 +56,15 @@ def interval(value: Interval | None) -> str:
     return "no interval" if value is None else f"{signed(value.low)} to {signed(value.high)}"
 
 
+def p_value(value: float | None) -> str:
+    """Return a p-value with as many digits as it is read with.
+
+    >>> p_value(0.0312), p_value(0.0004), p_value(1.0)
+    ('0.031', '< 0.001', '1.000')
+    """
+    return NOTHING if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def seconds(value: float | None) -> str:
     """Return a time with about three digits.
 

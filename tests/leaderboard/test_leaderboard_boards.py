@@ -237,3 +237,43 @@ def test_each_board_of_training_has_its_own_bar_and_a_headline_is_over_them(reco
     assert [board.bar for board in comparison.boards] == ["uniform-lsq", "uniform-dsq"]
     (headline,) = comparison.headlines
     assert headline.gain.value == sum(board.gain.value for board in comparison.boards) / 2
+
+
+def test_tests_against_the_bar_are_corrected_for_all_cells_of_a_method(record):
+    records = [record("best-uniform", FAIR, bits=bits) for bits in ("W4A4", "W8A8")]
+    records += [record("dqss", GOOD, bits="W4A4", seed=0), record("dqss", FAIR, bits="W8A8", seed=0)]
+    records += [record("random", GOOD, bits="W4A4", seed=0)]
+    # Ten images of one hundred differ, all one way: 2 of 2^10 ways to sign them. DQSS is tested twice, random once.
+    narrow, wide = board_of(records, bits="W4A4"), board_of(records, bits="W8A8")
+    assert narrow.test.name == "McNemar"
+    assert (narrow.test.p, narrow.test.holm) == pytest.approx((2 / 1024, 4 / 1024))
+    assert (wide.test.p, wide.test.holm) == (1.0, 1.0)
+    assert narrow.row("random").test.holm == pytest.approx(2 / 1024)
+    assert narrow.bar_row.test is wide.row("random").test is None
+
+
+def test_scores_of_images_are_tested_by_their_ranks(record):
+    bar, mine = [20.0, 21.0, 22.0, 23.0, 24.0], [20.5, 21.75, 22.25, 24.0, 25.5]
+    test = board_of([record("best-uniform", bar), record("dqss", mine, seed=0)]).test
+    # Five of five are better: 2 of 2^5.
+    assert (test.name, test.p, test.holm) == ("Wilcoxon", 0.0625, 0.0625)
+
+
+def test_wins_over_the_bar_are_counted_over_all_cells_and_a_missing_one_is_none(record):
+    cells = [("resnet8", "W4A4"), ("resnet8", "W8A8"), ("resnet20", "W4A4")]
+    records = [record("best-uniform", FAIR, model=model, bits=bits) for model, bits in cells]
+    records += [record("dqss", GOOD, model=model, bits=bits, seed=0) for model, bits in cells[:2]]
+    records += [record("dqss", None, model="resnet20", seed=0, status="failed", reason="no memory")]
+    (comparison,) = compare(records)
+    dqss, bar = comparison.standings.places
+    assert (dqss.method, dqss.wins, dqss.cells, dqss.rank) == ("dqss", 2, 2, pytest.approx(4 / 3))
+    assert (bar.wins, bar.cells) == (None, 3)
+    # No board has resnet20 at W8A8.
+    assert comparison.standings.cells == 3
+
+
+def test_the_best_uniform_method_on_test_is_told_apart_from_the_bar(record):
+    board = board_of(
+        [record("best-uniform", FAIR), record("uniform-mse", GOOD), record("dqss", GOOD, seed=0)],
+    )
+    assert (board.bar, board.oracle.method) == ("best-uniform", "uniform-mse")

@@ -89,7 +89,7 @@ def test_the_first_page_shows_the_gain_with_n_seeds_protocol_and_what_the_interv
     assert "n = 100 test images" in words
     assert "seeds 0 and 1" in words
     assert "Protocol all-layers: weights symmetric per-tensor; activations affine per-tensor" in words
-    assert "Paired bootstrap over the test images (10,000 resamples" in words
+    assert "Paired bootstrap over the test images, and over the seeds where a method has several" in words
     assert "Suite classification: fashion-mnist, PTQ, protocol all-layers Suite version 1." in words
     assert "Suite quickstart: fashion-mnist" in words
 
