@@ -10,7 +10,6 @@ from benchmarks.records import Record, key_of
 from benchmarks.schema.protocol import protocol_name
 from dqss.spec import Protocol, Scheme
 
-
 LARGEST = 20_000
 """Characters; those of shipped suites have about a thousand."""
 
