@@ -1,7 +1,7 @@
 """The command line, `dqss-bench`: its commands and options, and how it ends.
 
-What the commands do is in commands.py, submitting.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks failed, 2 bad
-usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
+What the commands do is in commands.py, submitting.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks
+failed, 2 bad usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
 """
 
 from __future__ import annotations
