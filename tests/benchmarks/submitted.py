@@ -233,7 +233,7 @@ HOSTILE: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "line end in a name": (lambda f: with_entry(f, RECORD + "\n"), r"\n: a name that no file"),
     "terminal codes in a name": (lambda f: with_entry(f, "\x1b[2J.json"), r"\x1b[2J.json: a name that no file"),
     "long name": (lambda f: with_entry(f, "a" * 60_000), "directory is not where, or not as long as"),
-    "letters that look alike": (lambda f: with_entry(f, RECORD.replace("mine", "mіne")), "a name that no file"),
+    "letters that look alike": (lambda f: with_entry(f, RECORD.replace("mine", "m\u0456ne")), "a name that no file"),
     "markup in a name": (lambda f: with_entry(f, f"records/{SCRIPT}/x.json"), "a name that no file"),
     "folder": (lambda f: with_entry(f, "records/mine/", b"", stat.S_IFDIR | 0o755), "a name that no file"),
     "symbolic link": (lambda f: with_entry(f, RECORD, b"/etc/passwd", LINK), "a link, a folder or a device"),
