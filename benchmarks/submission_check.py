@@ -53,7 +53,7 @@ class Verdict:
     Args:
         sha256: of the archive.
         name: of the submitter; None where the manifest cannot be read.
-        records: how many were read; `ok` of them have a score.
+        records: how many are good by themselves; `ok` of them have a score.
         faults: one line each, of the first TOLD_FAULTS.
         reruns: the cells that were run again.
     """
@@ -102,9 +102,10 @@ def check(path: Path, now: datetime, run_again: RunAgain | None = None) -> Verdi
             for item in read_records(archive, manifest):
                 if isinstance(item, ArchiveError):
                     faults.append(str(item))
+                elif (fault := next(faults_of(item, now), None)) is not None:
+                    # The first tells enough of a record, and the others may only follow from it.
+                    faults.append(f"{path_of(item)}: {shown(fault, 300)}.")
                 else:
-                    # The first fault tells enough of a record, and the others may only follow from it.
-                    faults += [f"{path_of(item)}: {shown(fault, 300)}." for fault in faults_of(item, now)][:1]
                     claims.append(Claim.of(item))
                 if len(faults) >= TOLD_FAULTS:
                     faults[TOLD_FAULTS - 1 :] = ["There are more faults; the rest was not read."]

@@ -84,7 +84,7 @@ def _tell(path: Path, verdict: Verdict) -> None:
     for rerun in verdict.reruns:
         again = "" if rerun.again is None else f"; {rerun.again:g} here"
         say(f"  cell {rerun.key[:12]}: {rerun.score:g} submitted{again}. {one_line(rerun.fault or 'It agrees')}.")
-    say(f"{path}: {verdict.badge}, {verdict.records} records read, {verdict.ok} of them ok.")
+    say(f"{path}: {verdict.badge}, {verdict.records} good records, {verdict.ok} of them with a score.")
 
 
 def leaderboard_diff(args: argparse.Namespace) -> int:

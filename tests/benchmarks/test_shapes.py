@@ -21,7 +21,7 @@ def test_size_and_bops_of_every_shipped_checkpoint_are_those_of_its_network(mode
     shapes = shapes_of(model, task, checkpoint.sha256)
     network = load_model(model, TASKS.create(task), checkpoint)
     example = torch.zeros(1, 1, 28, 28)
-    prepared = prepare(network, Bits(3, 4), PROTOCOLS[protocol], [example])
+    prepared = prepare(network, PROTOCOLS[protocol], Bits(3, 4), [example])
     strategy = {
         name: LayerChoice(weight="mse", activation="mse", bits=str(specs.bits))
         for name, specs in prepared.specs.items()

@@ -85,7 +85,7 @@ def test_pack_then_check_on_the_command_line(tmp_path, capsys):
     assert cli.main(["submit", "pack", str(tmp_path / "results"), "-o", str(out), "--name", "Jane Doe"]) == 0
     assert "3 records" in capsys.readouterr().out
     assert cli.main(["submit", "check", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: self-reported, 3 records read, 2 of them ok.\n"
+    assert capsys.readouterr().out == f"{out}: self-reported, 3 good records, 2 of them with a score.\n"
     assert cli.main(["submit", "check", str(out), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["badge"] == "self-reported"
     out.write_bytes(out.read_bytes()[:-1])
