@@ -200,7 +200,7 @@ def _end_of(file: BinaryIO, info: ZipInfo) -> int:
     expected = (b"PK\3\4", 0, info.compress_type, info.CRC, info.compress_size, info.file_size, 0)
     if told != expected or file.read(name_length) != info.filename.encode():
         raise ArchiveError(info.filename, "its own header does not say what the directory says")
-    return info.header_offset + LOCAL_HEADER.size + name_length + info.compress_size
+    return int(info.header_offset + LOCAL_HEADER.size + name_length + info.compress_size)
 
 
 def strict_json(content: bytes) -> Any:

@@ -6,7 +6,7 @@ Imports no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -97,7 +97,7 @@ def faults_of(record: Record, now: datetime) -> Iterator[str]:
 
 
 def _names(record: Record) -> Iterator[str]:
-    layers = [record.strategy or {}, record.start or {}, record.layers or {}]
+    layers: list[Mapping[str, object]] = [record.strategy or {}, record.start or {}, record.layers or {}]
     names = [
         *(record.suite, record.task, record.model, record.protocol, record.method),
         *(name for one in layers for name in one),

@@ -72,7 +72,7 @@ class Manifest(ManifestPart):
 
     format: Literal["dqss-bench submission"] = FORMAT
     manifest_version: Literal[1] = 1
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[3] = 3
     name: Name
     contact: Contact | None = None
     program: Program

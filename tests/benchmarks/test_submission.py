@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import cli
 from benchmarks.records import write_record
+from benchmarks.seal import SCHEMA_VERSION
 from benchmarks.submission import SubmissionError, Submitter, pack, schema
 from tests.benchmarks.submitted import failed, record_of
 
@@ -29,6 +30,7 @@ def test_another_reader_finds_every_file_under_the_hash_of_the_manifest():
     with ZipFile(BytesIO(pack(RECORDS, JANE))) as archive:
         assert archive.testzip() is None
         manifest = json.loads(archive.read("manifest.json"))
+        assert manifest["schema_version"] == SCHEMA_VERSION
         listed = {file["path"]: file["sha256"] for file in manifest["files"]}
         assert archive.namelist() == ["manifest.json", *sorted(listed)]
         for path, sha256 in listed.items():
