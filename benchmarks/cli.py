@@ -1,7 +1,7 @@
 """The command line, `dqss-bench`: its commands and options, and how it ends.
 
-What the commands do is in commands.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks failed, 2 bad
-usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
+What the commands do is in commands.py, submitting.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks
+failed, 2 bad usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from benchmarks import commands, upkeep
+from benchmarks import commands, submitting, upkeep
 from benchmarks.executor import DEFAULT_JOBS, EXECUTORS, option
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
@@ -119,13 +119,13 @@ def _add(
     return made
 
 
-def _add_format(parser: Parser, allowed: Sequence[str]) -> None:
+def _add_format(parser: Parser, allowed: Sequence[str], default: str = "table") -> None:
     parser.add_argument(
         "--format",
         type=one_of(allowed),
-        default="table",
+        default=default,
         metavar=f"{{{','.join(allowed)}}}",
-        help="how to print (default: table)",
+        help=f"how to print (default: {default})",
     )
 
 
@@ -331,6 +331,7 @@ def build_parser() -> Parser:
     _add_format(regret, ("table", "json"))
 
     _add_leaderboard(top, parser)
+    _add_submit(top, parser)
     _add_data(top, parser)
 
     pretrain = _add(
@@ -386,6 +387,38 @@ def _add_leaderboard(top: argparse._SubParsersAction[Parser], parser: Parser) ->
     build.add_argument(
         "--site", type=Path, metavar="DIR", help="folder of the site (default: site, under the records')"
     )
+    diff = _add(
+        below,
+        board,
+        "diff",
+        "show which cells and which rows of the board differ",
+        f"{PROGRAM} leaderboard diff leaderboard/results mine.zip --format markdown",
+        submitting.leaderboard_diff,
+    )
+    diff.add_argument("before", type=Path, metavar="A", help="a results folder")
+    diff.add_argument("after", type=Path, metavar="B", help="another one, or a submission that would be added to A")
+    _add_format(diff, ("text", "json", "markdown"), "text")
+
+
+def _add_submit(top: argparse._SubParsersAction[Parser], parser: Parser) -> None:
+    example = f"{PROGRAM} submit pack results -o mine.zip --name 'Jane Doe'"
+    submit = _add(top, parser, "submit", "pack or check records for the leaderboard", example, commands.incomplete)
+    below = submit.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    pack = _add(below, submit, "pack", "pack the records of a results folder", example, submitting.pack)
+    pack.add_argument("results", type=Path, metavar="DIR", help="folder of the records")
+    pack.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.zip", help="the archive to write")
+    pack.add_argument("--name", required=True, help="who submits, as the board shows it")
+    pack.add_argument("--contact", metavar="ADDRESS", help="a mail address, or one that begins with https://")
+    example = f"{PROGRAM} submit schema > submission.schema.json"
+    _add(below, submit, "schema", "print the JSON schema of manifest and record", example, submitting.schema)
+    example = f"{PROGRAM} submit check mine.zip --rerun 3"
+    check = _add(below, submit, "check", "check a submission, as a stranger's data", example, submitting.check)
+    check.add_argument("file", type=Path, metavar="FILE.zip", help="the archive")
+    check.add_argument("--rerun", type=positive, metavar="N", help="run N of its cells again and compare the scores")
+    check.add_argument(
+        "--seed", type=count, metavar="N", help="which N cells that are (default: by the archive's SHA-256)"
+    )
+    _add_format(check, ("text", "json"), "text")
 
 
 def _add_data(top: argparse._SubParsersAction[Parser], parser: Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,8 +36,13 @@ def load(results: Path) -> Loaded:
             faults.append(str(item).replace(f"{results}{os.sep}", ""))
         else:
             found.append(item)
-    newest = _newest(found)
-    return Loaded(newest, tuple(faults), len(found) - len(newest))
+    return belonging(found, faults)
+
+
+def belonging(records: Sequence[Record], faults: Iterable[str] = ()) -> Loaded:
+    """Return those of these records that belong together, one per cell."""
+    newest = _newest(records)
+    return Loaded(newest, tuple(faults), len(records) - len(newest))
 
 
 def candidates_of(record: Record, kind: Literal["weight", "activation"]) -> list[str]:
@@ -55,7 +61,7 @@ def subject_of(record: Record) -> str:
     return _hash_without(record, "method", "quantizers", "seed")
 
 
-def _newest(records: list[Record]) -> tuple[Record, ...]:
+def _newest(records: Sequence[Record]) -> tuple[Record, ...]:
     """Return the records that belong together: of what was run under several definitions, the one run last."""
     ordered = sorted(records, key=lambda record: (record.started, record.key))
     version: dict[str, int] = {}

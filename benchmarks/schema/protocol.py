@@ -78,10 +78,13 @@ class ProtocolSection(Section):
     @property
     def name(self) -> str:
         """The name in PROTOCOLS, also where an equal mapping was written out; else `custom-` and eight hex digits."""
-        for name, protocol in PROTOCOLS.items():
-            if protocol == self.definition:
-                return name
-        return f"custom-{key_of(asdict(self.definition))[:8]}"
+        return protocol_name(self.definition)
+
+
+def protocol_name(protocol: Protocol) -> str:
+    """Return the name of a protocol: that in PROTOCOLS, else `custom-` and the first digits of its hash."""
+    known = next((name for name, other in PROTOCOLS.items() if other == protocol), None)
+    return known or f"custom-{key_of(asdict(protocol))[:8]}"
 
 
 def _protocol(value: Any) -> dict[str, Any]:
