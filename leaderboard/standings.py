@@ -103,12 +103,12 @@ class Tally:
             return None
         scores = numpy.stack(self._scores)
         there = ~numpy.isnan(scores)
-        seen = there.any(axis=0)
+        seen = numpy.logical_or.reduce(there, axis=0)
         average = numpy.full(len(seen), numpy.nan)
         average[seen] = ranks(scores[:, seen]).mean(axis=0)
         # While cells were added it was not known who is complete nowhere: they pushed the shared last ranks back.
         intervals = self._intervals((~there).mean(axis=0) * (~seen).sum() / 2)
-        cells, full = len(scores), there.all(axis=0)
+        cells, full = len(scores), numpy.logical_and.reduce(there, axis=0)
         tested, placed = int(full.sum()), int(seen.sum())
         difference = critical_difference(placed, cells) if tested > 1 and cells > 1 else None
         order = [int(i) for i in sorted(numpy.flatnonzero(seen), key=lambda i: (average[i], self._methods[i]))]
