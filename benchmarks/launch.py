@@ -130,12 +130,12 @@ class Processes:
         Raises:
             LaunchError: it cannot be reached.
         """
+        # Of a store that is gone torch would show its own stack; GoneError says what that means. It reads this once.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from torch.distributed import HashStore, TCPStore  # type: ignore[attr-defined]
 
         if self.world == 1:
             return RunStore(HashStore())
-        # Of a store that is gone torch would show its own stack; GoneError says what that means.
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         address, port = _meeting_place()
         # The launcher holds the store, or else the first process does, as for a process group.
         holds = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"

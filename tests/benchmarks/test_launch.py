@@ -216,13 +216,16 @@ def ended_by(signal_number, monkeypatch, workers):
 
     monkeypatch.setattr(launch, "sleep", sleep)
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.05)
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What starts the tests in the background has them ignore Ctrl-C.
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {each: signal.signal(each, handler) for each, handler in usual.items()}
     try:
         return launch.start(2, [str(workers), "deaf"])
     except SystemExit as end:
         return end.code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals and cores as on Linux")

@@ -76,7 +76,8 @@ TASK.training_loss = counted
 fashion_mnist.CALIBRATION_SIZE = 64
 cell_qat.SNAPSHOT_EVERY = 3
 launch.TELLING_TIMEOUT = timedelta(seconds=5)
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
 """
 STEPS = 20
 MEASURED = {"started", "calibration_seconds", "search_seconds", "evaluation_seconds", "peak_memory_mb"}

@@ -1,6 +1,7 @@
 """A short fault campaign; the long one is `python -m tests.faults.campaign --faults 200`."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,4 +36,5 @@ def test_twenty_faults_lose_double_and_spoil_nothing():
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "\n20 faults in " in ended.stdout
+    # A burst may hit more workers than were asked for.
+    assert int(re.search(r"^(\d+) faults in ", ended.stdout, re.MULTILINE)[1]) >= 20

@@ -135,8 +135,10 @@ def test_damaged_records_are_named_and_kept_and_their_cells_run_again(small_suit
     before = {path: path.stat().st_mtime_ns for path in files if path not in damaged}
     ended = small_suite.run(out)
     assert ended.returncode == 0
-    told = sorted(ended.stderr.splitlines())
+    # On a busy machine it may also say that MLflow is to be brought up to date by the next run.
+    told = sorted(line for line in ended.stderr.splitlines() if " sync --out " not in line)
     assert len(told) == 5
+    assert small_suite.run(out).returncode == 0
     for path, line in zip(sorted(damaged), told, strict=True):
         assert line.startswith(f"dqss-bench: {path}: ")
         assert line.endswith(f"It is kept as {path.name}.bad, and its cell runs again.")

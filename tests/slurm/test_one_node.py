@@ -31,6 +31,8 @@ DEADLINE = 1800.0
 
 pytestmark = [
     pytest.mark.slow,
+    # It starts services and takes minutes, of which Slurm lets most go by before it requeues.
+    pytest.mark.skipif("DQSS_TEST_SLURM" not in os.environ, reason="starts Slurm: set DQSS_TEST_SLURM=1"),
     pytest.mark.skipif(
         bool(MISSING), reason=f"no {', '.join(MISSING)}: install slurmctld, slurmd, slurm-client, munge"
     ),
