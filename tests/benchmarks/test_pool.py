@@ -396,7 +396,7 @@ class Process:
             state = self.shared.states[position]
             if now >= self.until:
                 self.mine = None
-return position if not state.done and self.shared.replace(position, state, ended(state)) else None
+                return position if not state.done and self.shared.replace(position, state, ended(state)) else None
             if is_held(state, attempt):
                 self.shared.replace(position, state, renewed(state))
             else:
