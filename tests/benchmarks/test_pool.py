@@ -213,6 +213,20 @@ def test_workers_may_leave_where_only_cells_are_left_that_are_too_wide_for_them(
     assert cells.unfinished() == ["wide"]
 
 
+def test_a_wide_cell_that_was_set_aside_and_finished_late_keeps_nobody_from_waiting_for_the_others():
+    cells = pool(Job("wide", width=3), "a", world=3)
+    late = [cells.take(worker, 0.0) for worker in range(3)][-1]
+    for time in (100.0, 120.0, 140.0):
+        assert cells.take(1, time) == Wait(time + 20.0)
+    narrow = cells.take(1, 160.0)
+    assert cells.finish(late)
+    for time in range(161, 500, 20):
+        assert cells.renew(narrow, time)
+        assert cells.take(0, time) == Wait(time + 20.0)
+    assert cells.finish(narrow)
+    assert cells.take(0, 500.0) is None
+
+
 def test_after_a_sleep_of_the_whole_run_none_leaves_before_the_others_can_wake():
     cells = pool(Job("wide", width=2))
     cells.take(0, 0.0)
