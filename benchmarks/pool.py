@@ -267,7 +267,7 @@ class Pool(Generic[Id]):
             self._pop_ready()
             self._aside.add(position)
             heappush(self._narrowest, (width, position))
-        return None if self._is_hopeless(now) else self._wait(now)
+        return None if self._is_over(now) else self._wait(now)
 
     def renew(self, lease: Lease[Id], now: float) -> bool:
         """Say that the worker goes on; return whether it still holds the cell.
@@ -397,7 +397,7 @@ class Pool(Generic[Id]):
     def _is_short(self, width: int, now: float) -> bool:
         return len(self._heard) < width and now >= self._begun + self.lease
 
-    def _is_hopeless(self, now: float) -> bool:
+    def _is_over(self, now: float) -> bool:
         """Return whether all is done, or too wide for those who have been there for long enough."""
         if self.left > len(self._aside):
             self._stuck_since = inf
