@@ -52,6 +52,8 @@ qat:
 CUT_AT = {"cells": 14, "data": 2}
 """How many records there are when the link goes down."""
 LONGEST_SECONDS = 900
+NOISE_POINTS = 5.0
+"""Of top-1 on 128 images, of which each is 0.8; trainings in parts differed by 2.3 at most."""
 
 
 @contextmanager
@@ -135,7 +137,8 @@ def compared(suite: SmallSuite, out: Path) -> bool:
         if differing:
             print(f"{one['method']} seed {one['seed']}: {one['score']} against {other['score']}: {sorted(differing)}")
         # A training in parts takes other sums; it has the score of one process within seed noise.
-        alike = alike and (not differing or one["parallel"] == "data")
+        near = one["parallel"] == "data" and abs(one["score"] - other["score"]) <= NOISE_POINTS
+        alike = alike and (not differing or near)
     return alike
 
 
