@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ from benchmarks.tasks.base import Report, Scores, Split
 from dqss.candidates import activation_candidate, plain_name, weight_candidate
 from dqss.ptq import pose, quantize
 from dqss.reconstruction import RECONSTRUCTIONS
-from dqss.search.base import Search, SearchProblem
+from dqss.search.base import Found, Search, SearchProblem
+from dqss.sensitivity import layer_sensitivity
 from dqss.sqnr import layer_sqnr
-from dqss.strategy import Strategy
+from dqss.strategy import Choice, Strategy
 from dqss.weights import moments_of, reconstruct
 
 
@@ -37,6 +39,7 @@ class Searches:
         grids_seconds: of working out the candidates of the latest problem.
         problems: (bits, candidates) -> the search problem, shared by the methods of those bits.
         reconstruction_seconds: (bits, name) -> what making the candidates took, of which cells share the weights.
+        sensitivities: bits -> (layer name, choice) -> sensitivity.
         scores: strategy as JSON -> test scores. The same strategy is the same model, so it is evaluated once.
     """
 
@@ -44,6 +47,7 @@ class Searches:
     problems: dict[tuple[Any, ...], SearchProblem] = field(default_factory=dict)
     grids_seconds: float = 0.0
     reconstruction_seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    sensitivities: dict[str, dict[tuple[str, Choice], float]] = field(default_factory=dict)
     scores: dict[str, tuple[Scores, float]] = field(default_factory=dict)
 
     def reconstruct(self, cell: Cell, report: Report) -> Reconstructed:
@@ -81,6 +85,15 @@ class Searches:
             self.problems, self.grids_seconds = {key: posed}, meter.seconds
         return self.problems[key].fresh(cell.seed or 0)
 
+    def layer_facts(self, cell: Cell, problem: SearchProblem, found: Found) -> dict[str, LayerFacts]:
+        """Return what a record tells of each layer under the strategy found."""
+        given = problem.prepared, problem.calibration
+        sensitivity = layer_sensitivity(
+            *given, problem.batches, problem.output_loss, found.strategy, self.sensitivities.setdefault(cell.bits, {})
+        )
+        finite = {name: value if math.isfinite(value) else None for name, value in sensitivity.items()}
+        return LayerFacts.by_layer(layer_sqnr(*given, found.strategy), found.alpha, finite)
+
     def evaluate(self, problem: SearchProblem, strategy: Strategy, report: Report) -> tuple[Scores, float]:
         """Return the strategy's scores on the test split and the seconds that took."""
         key = strategy.to_json()
@@ -113,9 +126,7 @@ def run_ptq(cell: Cell, searches: Searches, report: Report) -> tuple[Scores, Str
             "evaluation_seconds": evaluation_seconds,
             "forward_passes": problem.cost.forward_passes + reconstructed.images,
             "peak_memory_mb": meter.peak_memory_mb,
-            "layers": LayerFacts.by_layer(
-                layer_sqnr(problem.prepared, problem.calibration, found.strategy), found.alpha
-            ),
+            "layers": searches.layer_facts(cell, problem, found),
             "curves": found.curves,
         },
     )

@@ -62,6 +62,8 @@ class LayerFacts(_Part):
         alpha_activation: the same of the activation candidates.
         entropy_weight: of alpha_weight, in nats: 0 where one candidate has it all, ln M where M have equal shares.
         entropy_activation: the same of alpha_activation.
+        sensitivity: calibration loss of the network with this layer alone quantized as chosen; None where it is not
+            finite, in training, and in records that are older than it.
     """
 
     weight_sqnr_db: float | None
@@ -70,14 +72,16 @@ class LayerFacts(_Part):
     alpha_activation: list[float] | None = None
     entropy_weight: float | None = None
     entropy_activation: float | None = None
+    sensitivity: float | None = None
 
     @classmethod
     def by_layer(
         cls,
         sqnr: Mapping[str, tuple[float | None, float | None]],
         alpha: Mapping[str, tuple[list[float], list[float]]] | None,
+        sensitivity: Mapping[str, float | None] | None = None,
     ) -> dict[str, LayerFacts]:
-        """Return layer name -> facts, of each layer's SQNR and alpha, both for (weight, activation)."""
+        """Return layer name -> facts, of SQNR and alpha, both for (weight, activation), and of sensitivity."""
         facts = {}
         for name, (weight, activation) in sqnr.items():
             shares = alpha[name] if alpha else (None, None)
@@ -88,6 +92,7 @@ class LayerFacts(_Part):
                 alpha_activation=shares[1],
                 entropy_weight=entropy(shares[0]),
                 entropy_activation=entropy(shares[1]),
+                sensitivity=sensitivity[name] if sensitivity else None,
             )
         return facts
 
