@@ -1,7 +1,7 @@
 """The command line, `dqss-bench`: its commands and options, and how it ends.
 
-What the commands do is in commands.py, submitting.py and upkeep.py. Exit codes: 0 all good, 1 some cells or checks
-failed, 2 bad usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
+What the commands do is in commands.py, publishing.py, submitting.py and upkeep.py. Exit codes: 0 all good, 1 some cells
+or checks failed, 2 bad usage, suite or folder, 130 on Ctrl-C, 141 when a reader of the output went away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from benchmarks import commands, submitting, upkeep
+from benchmarks import commands, publishing, submitting, upkeep
 from benchmarks.executor import DEFAULT_JOBS, EXECUTORS, option
 from benchmarks.listing import KINDS
 from benchmarks.parallel import PARALLEL
@@ -83,6 +83,13 @@ def positive(text: str) -> int:
 def count(text: str) -> int:
     """Read a whole number from 0."""
     return 0 if text == "0" else positive(text)
+
+
+def port(text: str) -> int:
+    """Read a port."""
+    if (number := count(text)) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port. Write a number from 0 to 65535.")
+    return number
 
 
 def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
@@ -380,12 +387,20 @@ def _add_leaderboard(top: argparse._SubParsersAction[Parser], parser: Parser) ->
     example = f"{PROGRAM} leaderboard build --results results --site site"
     board = _add(top, parser, "leaderboard", "make the leaderboard website", example, commands.incomplete)
     below = board.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    build = _add(below, board, "build", "make the static site from records", example, commands.leaderboard_build)
+    build = _add(below, board, "build", "make the static site from records", example, publishing.build)
+    _add_results(build)
     build.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the records (default: results)"
+        "--site", type=Path, metavar="DIR", help="folder of the site (default: site, with --results below that folder)"
     )
-    build.add_argument(
-        "--site", type=Path, metavar="DIR", help="folder of the site (default: site, under the records')"
+    example = f"{PROGRAM} leaderboard serve --results results"
+    serve = _add(below, board, "serve", "make the site and serve it until Ctrl-C", example, publishing.serve)
+    _add_results(serve)
+    serve.add_argument(
+        "--site", type=Path, metavar="DIR", help="folder of the site (default: one that goes at the end)"
+    )
+    serve.add_argument("--port", type=port, default=8000, metavar="N", help="0 for any that is free (default: 8000)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="who can reach it (default: 127.0.0.1, this machine)"
     )
     diff = _add(
         below,
@@ -393,11 +408,20 @@ def _add_leaderboard(top: argparse._SubParsersAction[Parser], parser: Parser) ->
         "diff",
         "show which cells and which rows of the board differ",
         f"{PROGRAM} leaderboard diff leaderboard/results mine.zip --format markdown",
-        submitting.leaderboard_diff,
+        publishing.diff,
     )
     diff.add_argument("before", type=Path, metavar="A", help="a results folder")
     diff.add_argument("after", type=Path, metavar="B", help="another one, or a submission that would be added to A")
     _add_format(diff, ("text", "json", "markdown"), "text")
+
+
+def _add_results(parser: Parser) -> None:
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="folder of the records of your runs (default: the official results, and accepted submissions)",
+    )
 
 
 def _add_submit(top: argparse._SubParsersAction[Parser], parser: Parser) -> None:
@@ -415,6 +439,9 @@ def _add_submit(top: argparse._SubParsersAction[Parser], parser: Parser) -> None
     check = _add(below, submit, "check", "check a submission, as a stranger's data", example, submitting.check)
     check.add_argument("file", type=Path, metavar="FILE.zip", help="the archive")
     check.add_argument("--rerun", type=positive, metavar="N", help="run N of its cells again and compare the scores")
+    check.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what was found to a file, which gives the badge"
+    )
     check.add_argument(
         "--seed", type=count, metavar="N", help="which N cells that are (default: by the archive's SHA-256)"
     )

@@ -235,20 +235,22 @@ def _tell_places(out: Path) -> None:
     say(f"MLflow   {tracking.store_location(out)}")
     say(f"         open with: {tracking.ui_command(out)}")
     try:
-        page = _build_site(out, out / "site")
+        page = build_site(out, out / "site")
     except (CommandError, OSError) as error:
         warn(f"the leaderboard page was not made: {message_of(error)}")
     else:
         say(f"site     {page}")
-        say(f"         open with: {_open_command(page)}")
+        say(f"         open with: {open_command(page)}")
 
 
-def _open_command(page: Path) -> str:
+def open_command(page: Path) -> str:
+    """Return what opens a page in a browser."""
     opener = "open" if sys.platform == "darwin" else "xdg-open"
     return f"{opener if shutil.which(opener) else 'python -m webbrowser'} {page.resolve().as_uri()}"
 
 
-def _build_site(results: Path, site: Path) -> Path:
+def build_site(results: Path, site: Path) -> Path:
+    """Write the site of a results folder, and return its first page."""
     # The command line is where the parts meet: by name, because no module here may depend on the leaderboard.
     build: Any = importlib.import_module("leaderboard.build")
     try:
@@ -479,18 +481,4 @@ def regret(args: argparse.Namespace) -> int:
     say(regret.described(table))
     say("Means over seeds; worst: the greatest regret; better: the share of strategies with a lower loss.\n")
     console.print_table(regret.COLUMNS, regret.rows(scores))
-    return OK
-
-
-def leaderboard_build(args: argparse.Namespace) -> int:
-    """Make the static site from records."""
-    site = args.site or args.results / "site"
-    try:
-        page = _build_site(args.results, site)
-    except OSError as error:
-        raise CommandError(
-            f"cannot write the site to '{site}': {error.strerror}. Name another folder with --site."
-        ) from error
-    print(page)
-    print(f"open with: {_open_command(page)}")
     return OK

@@ -7,15 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.consistency import FULL_PRECISION_APART, Claim, strategy_hash
 from benchmarks.records import Record, key_of
-from benchmarks.submission_check import Rerun
+from benchmarks.submission_report import OTHER_STRATEGY_APART, SAME_STRATEGY_APART, Rerun
 from benchmarks.suite import Cell, cells_of, load_suite, shipped_suites
-
-SAME_STRATEGY_APART = {"%": 0.5, "dB": 0.3}
-OTHER_STRATEGY_APART = {"%": 2.5, "dB": 0.5}
-"""How far scores may lie apart. Other processors add in another order: of one strategy a few images fall otherwise, a
-search may end at another strategy, and a training at other weights. Among 211 cells of this project that were run twice
-or more, by several versions and with one or two threads, the largest differences were 0.2 points and 0.24 dB without
-a training, but for one search of 3 bits with 2.1 points, and 2.0 points with one."""
 
 RunCell = Callable[[Cell], Record]
 

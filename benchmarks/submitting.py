@@ -1,4 +1,4 @@
-"""What `dqss-bench submit` and `dqss-bench leaderboard diff` do, from their parsed options to their exit code.
+"""What `dqss-bench submit` does, from its parsed options to its exit code.
 
 Everything heavy is imported where it is used, so that help and complaints come at once.
 """
@@ -6,19 +6,17 @@ Everything heavy is imported where it is used, so that help and complaints come 
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.commands import BAD_USAGE, OK, SOME_FAILED, CommandError
+from benchmarks.commands import OK, SOME_FAILED, CommandError
 from benchmarks.progress import one_line, say, warn
 
 if TYPE_CHECKING:
     from benchmarks.consistency import Claim
-    from benchmarks.submission_check import Rerun, Verdict
+    from benchmarks.submission_report import Rerun, Verdict
 
 
 def pack(args: argparse.Namespace) -> int:
@@ -58,6 +56,7 @@ def schema(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Check a submission, and run some of its cells again where that is asked for."""
+    from benchmarks.storage import write_atomically
     from benchmarks.submission import file_sha256
     from benchmarks.submission_check import check as checked
 
@@ -71,6 +70,8 @@ def check(args: argparse.Namespace) -> int:
         return list(run_again(sample(claims, args.rerun, seed), runner()))
 
     verdict = checked(args.file, datetime.now(UTC), run_again if args.rerun else None)
+    if args.report is not None:
+        write_atomically(args.report, verdict.to_json())
     if args.format == "json":
         print(verdict.to_json(), end="")
     else:
@@ -85,20 +86,3 @@ def _tell(path: Path, verdict: Verdict) -> None:
         again = "" if rerun.again is None else f"; {rerun.again:g} here"
         say(f"  cell {rerun.key[:12]}: {rerun.score:g} submitted{again}. {one_line(rerun.fault or 'It agrees')}.")
     say(f"{path}: {verdict.badge}, {verdict.records} good records, {verdict.ok} of them with a score.")
-
-
-def leaderboard_diff(args: argparse.Namespace) -> int:
-    """Show what changes on the board from one set of records to another."""
-    # By name, because no module here may depend on the leaderboard.
-    difference: Any = importlib.import_module("leaderboard.difference")
-    try:
-        before, after = difference.load_both(args.before, args.after)
-    except difference.DifferenceError as error:
-        warn(str(error))
-        return SOME_FAILED if error.refused else BAD_USAGE
-    found = difference.compare_boards(before, after)
-    if args.format == "json":
-        print(json.dumps(difference.to_plain(found), indent=1, allow_nan=False))
-    else:
-        print(difference.to_markdown(found) if args.format == "markdown" else difference.to_text(found), end="")
-    return OK

@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
+from types import MappingProxyType
 from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
 from benchmarks.results import BAR, METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
+from leaderboard.badges import ORDER, Badge, Judge, Origins, badge_of
 from leaderboard.significance import holm
 from leaderboard.standings import Standings, Tally
 from leaderboard.statistics import Gain, PairedTest, Verdict, gain_over, mean_gain, paired_test, sample_of
 
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
-"""Only a complete row, every seed ok, has a gain and takes part in ranks."""
+"""Only a complete row, every seed ok, has a gain and can take part in ranks."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Row:
         closed: percent of the distance from the bar to full precision that the gain covers; None without a gain, or
             where the bar is hardly below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
+        badge: the weakest of its records; None where they have none.
+        ranked: complete, and with a badge that takes part in ranks; only then can it be the bar.
     """
 
     method: str
@@ -44,6 +48,8 @@ class Row:
     test: PairedTest | None
     closed: float | None
     rank: Literal["best", "tied"] | None
+    badge: Badge | None
+    ranked: bool
 
     @property
     def ok(self) -> tuple[Record, ...]:
@@ -126,13 +132,13 @@ class Board:
     def gain(self) -> Gain | None:
         """DQSS over the bar."""
         row = self.row(METHOD)
-        return row.gain if row else None
+        return row.gain if row and row.ranked else None
 
     @property
     def closed(self) -> float | None:
         """The share of the bar's gap that DQSS closes, in percent."""
         row = self.row(METHOD)
-        return row.closed if row else None
+        return row.closed if row and row.ranked else None
 
     @property
     def images(self) -> int | None:
@@ -143,19 +149,19 @@ class Board:
     def test(self) -> PairedTest | None:
         """DQSS against the bar."""
         row = self.row(METHOD)
-        return row.test if row else None
+        return row.test if row and row.ranked else None
 
     @property
     def oracle(self) -> Row | None:
-        """The complete uniform row with the best score on the test images, which no selection may know."""
+        """The ranked uniform row with the best score on the test images, which no selection may know."""
         uniform = (row for row in self.rows if row.method == BAR or row.method.startswith("uniform-"))
-        return next((row for row in uniform if row.state == "complete"), None)
+        return next((row for row in uniform if row.ranked), None)
 
     @property
     def rival(self) -> Row | None:
-        """The complete row with the best score on the test images among all methods but DQSS and its variants."""
+        """The ranked row with the best score on the test images among all methods but DQSS and its variants."""
         rivals = (row for row in self.rows if not is_dqss(row.method))
-        return next((row for row in rivals if row.state == "complete"), None)
+        return next((row for row in rivals if row.ranked), None)
 
 
 @dataclass(frozen=True)
@@ -207,13 +213,25 @@ class Comparison:
     standings: Standings | None
 
 
-def compare(records: Iterable[Record]) -> tuple[Comparison, ...]:
-    """Return every comparison that the records make, the largest first."""
+NO_ORIGINS: Origins = MappingProxyType({})
+
+
+def compare(records: Iterable[Record], origins: Origins = NO_ORIGINS) -> tuple[Comparison, ...]:
+    """Return every comparison that the records make: those with the strongest badge first, then the largest.
+
+    Args:
+        origins: where records are from, which decides whose rows are ranked.
+    """
+
+    def place(item: tuple[tuple[str, ...], list[Record]]) -> tuple[int, int, tuple[str, ...]]:
+        names, group = item
+        return min(ORDER.index(badge_of(record, origins)) for record in group), -len(group), names
+
     groups: dict[tuple[str, str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.suite, record.task, record.mode, record.protocol), []).append(record)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple(_comparison(group) for _, group in ordered)
+    ordered = sorted(groups.items(), key=place)
+    return tuple(_comparison(group, origins) for _, group in ordered)
 
 
 def bits_order(bits: str) -> tuple[int, str]:
@@ -230,7 +248,7 @@ def natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isascii() and part.isdigit() else -1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _comparison(records: list[Record]) -> Comparison:
+def _comparison(records: list[Record], origins: Origins) -> Comparison:
     models = tuple(sorted({record.model for record in records}, key=natural_order))
     widths = tuple(sorted({record.bits for record in records}, key=bits_order))
     methods = sorted({record.method for record in records})
@@ -239,8 +257,9 @@ def _comparison(records: list[Record]) -> Comparison:
     for record in records:
         grid[record.model, record.bits].append(record)
     first = records[0]
-    tally = Tally(methods)
-    boards = _corrected([_board(*names, first.mode, here, methods, tally) for names, here in grid.items()])
+    judge = Judge.over(records, origins)
+    tally = Tally(sorted({record.method for record in records if judge.badge([record]) in judge.counted}))
+    boards = _corrected([_board(*names, first.mode, here, methods, judge, tally) for names, here in grid.items()])
     return Comparison(
         suite=first.suite,
         suite_version=first.suite_version,
@@ -258,8 +277,10 @@ def _comparison(records: list[Record]) -> Comparison:
     )
 
 
-def _board(model: str, bits: str, mode: str, here: list[Record], methods: list[str], tally: Tally) -> Board:
-    """Return a board, and count its complete rows in a tally."""
+def _board(
+    model: str, bits: str, mode: str, here: list[Record], methods: list[str], judge: Judge, tally: Tally
+) -> Board:
+    """Return a board, and count its ranked rows in a tally."""
     measured = [record.full_precision_score for record in here if record.full_precision_score is not None]
     runs: dict[str, list[Record]] = {method: [] for method in methods}
     for record in here:
@@ -269,23 +290,25 @@ def _board(model: str, bits: str, mode: str, here: list[Record], methods: list[s
     seeds = {method: _expected_seeds(group, asked) for method, group in runs.items()}
     states = {method: _state(group, seeds[method]) for method, group in runs.items()}
     samples = {method: sample_of(group) for method, group in runs.items() if states[method] == "complete"}
-    tally.add(samples)
-    leader = max(samples, key=lambda method: (samples[method].score, method), default=None)
-    bar = bar_of(mode, {method: runs[method] for method in samples})
-    bars = None if bar is None else samples.get(bar)
+    badges = {method: judge.badge(group) for method, group in runs.items()}
+    rivals = {method: sample for method, sample in samples.items() if badges[method] in judge.counted}
+    tally.add(rivals)
+    leader = max(rivals, key=lambda method: (rivals[method].score, method), default=None)
+    bar = bar_of(mode, {method: runs[method] for method in rivals})
+    bars = None if bar is None else rivals.get(bar)
 
     def row(method: str) -> Row:
         group, sample = runs[method], samples.get(method)
         gain = None if sample is None or bars is None else gain_over(sample, bars)
         test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
         rank: Literal["best", "tied"] | None = None
-        if sample is not None and leader is not None:
-            best = samples[leader]
+        if sample is not None and method in rivals and leader is not None:
+            best = rivals[leader]
             apart = gain if gain is not None and best is bars else gain_over(sample, best)
             rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
         score = _mean([record.score for record in group])
         closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
-        facts = (score, _gaps(group), gain, test, closed, rank)
+        facts = (score, _gaps(group), gain, test, closed, rank, badges[method], method in rivals)
         return Row(method, states[method], tuple(group), seeds[method], *facts)
 
     rows = sorted((row(method) for method in methods), key=_row_order)
@@ -346,7 +369,7 @@ def _headline(bits: str, boards: list[Board]) -> Headline:
     pairs = []
     for board in boards:
         mine, theirs = board.row(METHOD), board.bar_row
-        if mine and theirs and mine.gain is not None:
+        if mine and theirs and mine.ranked and mine.gain is not None:
             pairs.append((sample_of(mine.ok), sample_of(theirs.ok)))
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}
     closed = _mean([board.closed for board in boards])

@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 from benchmarks.results import METHOD
 from benchmarks.storage import write_atomically
+from leaderboard.accepted import load_board
+from leaderboard.badges import WORDS
 from leaderboard.boards import compare
 from leaderboard.load import load
 from leaderboard.standings import RESAMPLES
@@ -19,6 +21,7 @@ from leaderboard.statistics import LEVEL
 from leaderboard.views import VIEWS, base, chart, wording
 
 HERE = Path(__file__).parent
+OFFICIAL, SUBMISSIONS = HERE / "results", HERE / "submissions"
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
 
@@ -27,14 +30,16 @@ class BoardError(ValueError):
     """There is nothing to build a board from; the message says what to do."""
 
 
-def build_site(results: Path, site: Path) -> Path:
-    """Write the leaderboard of a results folder and return its first page.
+def build_site(results: Path, site: Path, submissions: Path | None = None) -> Path:
+    """Write the leaderboard of a results folder, or the public one, and return its first page.
 
     The same records give the same bytes. Each file is replaced whole, the first page last.
 
     Args:
         results: the folder of a run; records lie in it as `<suite>/<key>.json`.
         site: the folder to write to; made where it is not, files of others in it are left alone.
+        submissions: the folder of accepted submissions, for the public leaderboard: `results` are its official records
+            then. None for somebody's own results, which have no badges.
 
     Raises:
         BoardError: there is no such folder, or no record in it can be read.
@@ -44,14 +49,14 @@ def build_site(results: Path, site: Path) -> Path:
         raise BoardError(
             f"results: no folder '{results}'. Run a suite first: dqss-bench run quickstart --out {results}"
         )
-    loaded = load(results)
+    loaded = load(results) if submissions is None else load_board(results, submissions)
     if not loaded.records:
         faults = "".join(f"\n  {fault}" for fault in loaded.faults)
         raise BoardError(
             f"results: no readable record in '{results}'. Run a suite first: dqss-bench run quickstart --out {results}"
             + (f"\nFiles that do not count:{faults}" if faults else "")
         )
-    content = base.Content(compare(loaded.records), loaded)
+    content = base.Content(compare(loaded.records, loaded.origins), loaded)
     environment = make_environment()
     pages = [page for view in VIEWS for page in view(content)]
     for page in pages:
@@ -105,6 +110,7 @@ def _shared() -> dict[str, Any]:
         "level": LEVEL,
         "resamples": RESAMPLES,
         "verdicts": wording.VERDICTS,
+        "badge_words": WORDS,
         "chart_width": chart.WIDTH,
     }
 

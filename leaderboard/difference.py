@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.archive import ArchiveError, opened_archive
 from benchmarks.progress import cell_name, one_line
-from benchmarks.records import Record, iterate_records
-from benchmarks.submission import NAMES, read_manifest, read_records
+from benchmarks.records import Record
+from benchmarks.submission_report import report_path
+from leaderboard.accepted import SubmissionRefusedError, official, read_submission, unchecked, with_submission
 from leaderboard.boards import Board, Comparison, compare
-from leaderboard.load import belonging
+from leaderboard.load import Loaded, load
 
 Change = Literal["new", "gone", "changed"]
 SHOWN = 200
@@ -57,6 +58,7 @@ class Standing:
         place: from 1, by score; None where the row takes no part in ranks.
         rank: `best`, or `tied` with it.
         gain: over the bar.
+        state: of the row; of a complete row that takes no part in ranks the badge that says why.
     """
 
     place: int | None
@@ -104,57 +106,44 @@ class Difference:
         return sum(cell.change == change for cell in self.cells)
 
 
-def load_both(before: Path, after: Path) -> tuple[list[Record], list[Record]]:
-    """Return the records that count before and after.
+def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
+    """Return what counts before and after.
 
     Args:
         before: a results folder.
-        after: another one, or a submission, whose records are added to those of the first.
+        after: another one; or a submission, with its report beside it or as self-reported, which is added to the first.
 
     Raises:
-        DifferenceError: not there, or a submission with a file that is no record.
+        DifferenceError: not there, or a submission that cannot be read or believed.
     """
-    first = _counting(_folder(before))
+    first = _folder(before)
     if after.is_dir():
-        return first, _counting(_folder(after))
-    added = {(record.suite, record.key): record for record in _folder(before)}
-    added |= {(record.suite, record.key): record for record in _submission(after)}
-    return first, _counting(added.values())
+        return first, _folder(after)
+    if not after.exists():
+        raise DifferenceError(f"no folder or submission '{after}'.", False)
+    first = official(first)
+    try:
+        submission = (read_submission if report_path(after).exists() else unchecked)(after)
+    except SubmissionRefusedError as error:
+        raise DifferenceError(str(error), True) from error
+    return first, with_submission(first, submission)
 
 
-def _counting(records: Iterable[Record]) -> list[Record]:
-    return list(belonging(list(records)).records)
-
-
-def _folder(folder: Path) -> list[Record]:
+def _folder(folder: Path) -> Loaded:
     if not folder.is_dir():
         raise DifferenceError(
             f"no folder '{folder}'. Name a results folder first, then another or a submission.", False
         )
-    return [record for record in iterate_records(folder) if isinstance(record, Record)]
+    return load(folder)
 
 
-def _submission(path: Path) -> list[Record]:
-    records = []
-    try:
-        with opened_archive(path, NAMES) as archive:
-            for item in read_records(archive, read_manifest(archive)):
-                if isinstance(item, ArchiveError):
-                    raise item
-                records.append(item)
-    except ArchiveError as error:
-        raise DifferenceError(f"{path}: {error} See `dqss-bench submit check {path}`.", True) from error
-    except OSError as error:
-        raise DifferenceError(f"no folder or submission '{path}': {error.strerror}.", False) from error
-    return records
-
-
-def compare_boards(before: Iterable[Record], after: Iterable[Record]) -> Difference:
+def compare_boards(before: Loaded, after: Loaded) -> Difference:
     """Return what changes from some records to others."""
-    first, second = list(before), list(after)
-    old, new = _boards(first), _boards(second)
+    old, new = _boards(before), _boards(after)
     boards = (_board_change(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()))
-    return Difference(tuple(_cell_changes(first, second)), tuple(board for board in boards if board is not None))
+    return Difference(
+        tuple(_cell_changes(before.records, after.records)), tuple(board for board in boards if board is not None)
+    )
 
 
 def _cell_changes(first: Sequence[Record], second: Sequence[Record]) -> list[CellChange]:
@@ -178,12 +167,16 @@ def _outcome(record: Record | None) -> str | None:
     return record.status if record.score is None else f"{record.score:.2f}"
 
 
-def _boards(records: Sequence[Record]) -> dict[str, Board]:
+def _boards(loaded: Loaded) -> dict[str, Board]:
     def name(comparison: Comparison, board: Board) -> str:
         where = (comparison.suite, comparison.task, comparison.mode, comparison.protocol)
         return " ".join((*where, board.model, board.bits))
 
-    return {name(comparison, board): board for comparison in compare(records) for board in comparison.boards}
+    return {
+        name(comparison, board): board
+        for comparison in compare(loaded.records, loaded.origins)
+        for board in comparison.boards
+    }
 
 
 def _board_change(name: str, before: Board | None, after: Board | None) -> BoardChange | None:
@@ -203,12 +196,14 @@ def _board_change(name: str, before: Board | None, after: Board | None) -> Board
 def _standings(board: Board | None) -> dict[str, Standing]:
     """Return method -> how it stands; of methods without any record on the board nothing."""
     found = {}
-    for place, row in enumerate(board.rows if board else (), 1):
+    places = count(1)
+    for row in board.rows if board else ():
         if row.state != "missing":
-            ranked = place if row.state == "complete" else None
+            place = next(places) if row.ranked else None
             gain = None if row.gain is None else round(row.gain.value, 6)
             score = None if row.score is None else round(row.score, 6)
-            found[row.method] = Standing(ranked, row.rank, score, gain, row.state)
+            state = row.badge if row.state == "complete" and not row.ranked and row.badge else row.state
+            found[row.method] = Standing(place, row.rank, score, gain, state)
     return found
 
 

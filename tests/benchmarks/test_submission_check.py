@@ -18,7 +18,8 @@ from benchmarks.consistency import Claim, faults_between
 from benchmarks.plausible import RANGES, faults_of
 from benchmarks.records import LayerChoice, Outcomes
 from benchmarks.submission import NAMES, Submitter, pack
-from benchmarks.submission_check import Rerun, check
+from benchmarks.submission_check import check
+from benchmarks.submission_report import Rerun
 from benchmarks.suite import cells_of, load_suite, shipped_suites
 from tests.benchmarks import submitted
 from tests.benchmarks.submitted import HOSTILE, failed, record_of

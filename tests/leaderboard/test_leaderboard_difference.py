@@ -9,7 +9,13 @@ import pytest
 from benchmarks import cli
 from benchmarks.records import write_record
 from benchmarks.submission import Submitter, pack
-from leaderboard.difference import compare_boards, load_both, to_markdown, to_text
+from leaderboard import difference
+from leaderboard.difference import load_both, to_markdown, to_text
+from leaderboard.load import belonging
+
+
+def compare_boards(before, after):
+    return difference.compare_boards(belonging(before), belonging(after))
 
 
 @pytest.fixture
@@ -55,17 +61,19 @@ def test_a_cell_that_fails_loses_its_place(before, record):
     assert (row.before.place, row.after.place, row.after.state) == (1, None, "failed")
 
 
-def test_a_submission_is_added_to_the_folder_and_replaces_its_own_cells(tmp_path, before, record):
+def test_a_submission_adds_to_the_folder_and_replaces_nothing(tmp_path, before, record):
     for each in before:
         write_record(tmp_path / "a", each)
     again = record("random", [1, 1, 1, 1], seed=0, started="2026-02-01T00:00:00+00:00")
     archive = tmp_path / "b.zip"
-    archive.write_bytes(pack([again, record("dqss", [1, 0, 0, 0], seed=0)], Submitter("Jane")))
-    found = compare_boards(*load_both(tmp_path / "a", archive))
-    assert [(cell.change, cell.before, cell.after) for cell in found.cells] == [
-        ("new", None, "25.00"),
-        ("changed", "75.00", "100.00"),
-    ]
+    archive.write_bytes(pack([again, record("dqss", [1, 1, 1, 1], seed=0)], Submitter("Jane")))
+    found = difference.compare_boards(*load_both(tmp_path / "a", archive))
+    assert [(cell.change, cell.before, cell.after) for cell in found.cells] == [("new", None, "100.00")]
+    (board,) = found.boards
+    # Nobody ran it again: it is shown with its gain, and the best stays the best.
+    assert board.best == ("random", "random")
+    (row,) = board.rows
+    assert (row.method, row.after.place, row.after.state, row.after.gain) == ("dqss", None, "self-reported", 50.0)
 
 
 def test_the_command_line_prints_text_json_and_markdown(tmp_path, before, record, capsys):
