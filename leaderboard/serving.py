@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +59,12 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(request, client_address, server, directory=str(server.site))
 
     def send_head(self) -> Any:
-        if not Path(self.translate_path(self.path)).resolve().is_relative_to(self.server.site):
+        try:
+            inside = Path(os.path.realpath(self.translate_path(self.path))).is_relative_to(self.server.site)
+        except ValueError:
+            # A NUL, which no file has in its name.
+            inside = False
+        if not inside:
             self.send_error(HTTPStatus.NOT_FOUND, "File not found")
             return None
         return super().send_head()

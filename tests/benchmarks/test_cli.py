@@ -457,6 +457,21 @@ def test_the_site_goes_below_the_records_unless_told(capsys, monkeypatch, tmp_pa
     assert str(tmp_path / "s" / "index.html") in capsys.readouterr().out
 
 
+def test_without_a_folder_of_results_the_board_is_the_official_one(capsys, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leaderboard.build, "build_site", lambda *given: calls.append(given) or given[1] / "index.html")
+    monkeypatch.setattr(leaderboard.build, "OFFICIAL", tmp_path / "official")
+    assert cli.main(["leaderboard", "build"]) == 2
+    assert "there are no official results" in capsys.readouterr().err
+    (tmp_path / "official").mkdir()
+    (tmp_path / "results").mkdir()
+    assert cli.main(["leaderboard", "build"]) == 0
+    assert calls == [(tmp_path / "official", Path("site"), leaderboard.build.SUBMISSIONS)]
+    # Whoever expected their own runs is told how to see them.
+    assert "`--results results`" in capsys.readouterr().out
+
+
 def test_doctor_says_how_to_mend_and_ends_with_1(capsys, monkeypatch):
     checks = [doctor.Check("python", True, "3.11.7"), doctor.Check("torch", False, "not here", "Install torch.")]
     monkeypatch.setattr(doctor, "examine", lambda out: checks)

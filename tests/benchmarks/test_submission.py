@@ -14,6 +14,7 @@ from benchmarks import cli
 from benchmarks.records import write_record
 from benchmarks.seal import SCHEMA_VERSION
 from benchmarks.submission import SubmissionError, Submitter, pack, schema
+from benchmarks.submission_report import read_report
 from tests.benchmarks.submitted import failed, record_of
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,11 @@ def test_pack_then_check_on_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().out == f"{out}: self-reported, 3 good records, 2 of them with a score.\n"
     assert cli.main(["submit", "check", str(out), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["badge"] == "self-reported"
+    report = tmp_path / "mine.check.json"
+    assert cli.main(["submit", "check", str(out), "--report", str(report)]) == 0
+    verdict = read_report(report)
+    assert (verdict.badge, verdict.sha256) == ("self-reported", hashlib.sha256(out.read_bytes()).hexdigest())
+    assert capsys.readouterr().out.startswith(f"{out}: self-reported")
     out.write_bytes(out.read_bytes()[:-1])
     assert cli.main(["submit", "check", str(out)]) == 1
     assert "not a zip file" in capsys.readouterr().out
