@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.commands import BAD_USAGE, OK, SOME_FAILED, CommandError, open_command
 from benchmarks.progress import say, warn
 
-OWN = Path("results")
+OWN = "Of your own runs: --results DIR, as in `--results results`."
+OFFICIAL = f"This is the board of the official results and accepted submissions. {OWN}"
 
 
 def build(args: argparse.Namespace) -> int:
@@ -22,6 +23,8 @@ def build(args: argparse.Namespace) -> int:
     page = _built(args.results, site)
     print(page)
     print(f"open with: {open_command(page)}")
+    if args.results is None:
+        say(OFFICIAL)
     return OK
 
 
@@ -39,13 +42,15 @@ def serve(args: argparse.Namespace) -> int:
             ) from error
         # Bound first: a port that is taken is told before the work, not after it.
         _built(args.results, site)
+        if args.results is None:
+            say(OFFICIAL)
         say(f"{server.address}  (Ctrl-C ends it)")
         server.serve_forever()
     return OK
 
 
 def _built(results: Path | None, site: Path) -> Path:
-    """Return the first page of a site that was made, and say what of."""
+    """Make a site, and return its first page."""
     # By name, because no module here may depend on the leaderboard.
     made: Any = importlib.import_module("leaderboard.build")
     try:
@@ -53,7 +58,7 @@ def _built(results: Path | None, site: Path) -> Path:
             page: Path = made.build_site(results, site)
             return page
         if not made.OFFICIAL.is_dir():
-            raise CommandError(f"--results: there are no official results in '{made.OFFICIAL}'. {_hint()}")
+            raise CommandError(f"there are no official results in '{made.OFFICIAL}'. {OWN}")
         page = made.build_site(made.OFFICIAL, site, made.SUBMISSIONS)
     except made.BoardError as error:
         raise CommandError(str(error)) from error
@@ -61,12 +66,7 @@ def _built(results: Path | None, site: Path) -> Path:
         raise CommandError(
             f"cannot write the site to '{site}': {error.strerror}. Name another folder with --site."
         ) from error
-    say(f"The official results and accepted submissions. {_hint()}")
     return page
-
-
-def _hint() -> str:
-    return f"Those of your own runs: `--results {OWN}`." if OWN.is_dir() else "Those of your own runs: `--results DIR`."
 
 
 def diff(args: argparse.Namespace) -> int:

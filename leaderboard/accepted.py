@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.archive import ArchiveError, opened_archive
@@ -156,27 +156,31 @@ class _Board:
         subject: data, checkpoint and protocol of all its records.
         methods: those that have a record.
         seeds: all of them.
+        images: the test images of all records that are ok, as a hash.
     """
 
     subject: str
-    methods: set[str]
-    seeds: set[int]
+    methods: set[str] = field(default_factory=set)
+    seeds: set[int] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
 
 
 def additions(standing: Sequence[Record], submitted: Iterable[Record]) -> Iterator[Record]:
     """Yield the submitted records that may stand beside others.
 
-    They are whole comparisons that are not there, and methods that a board has not, with the seeds that it asks for. A
-    board more, a seed more or a newer version would make what stands there incomplete, or take its place.
+    They are whole comparisons that are not there, and methods that a board has not, with its images and the seeds it
+    asks for. A board more, a seed more or a newer version would make what stands there incomplete, or take its place.
     """
     versions = {record.suite: record.suite_version for record in standing}
     comparisons = {board_of(record)[:4] for record in standing}
     boards: dict[tuple[str, ...], _Board] = {}
     for record in standing:
-        board = boards.setdefault(board_of(record), _Board(subject_of(record), set(), set()))
+        board = boards.setdefault(board_of(record), _Board(subject_of(record)))
         board.methods.add(record.method)
         if record.seed is not None:
             board.seeds.add(record.seed)
+        if record.status == "ok":
+            board.images.add(_images(record))
     for record in submitted:
         name = board_of(record)
         if versions.get(record.suite, record.suite_version) != record.suite_version:
@@ -188,4 +192,10 @@ def additions(standing: Sequence[Record], submitted: Iterable[Record]) -> Iterat
 def _has_room(board: _Board | None, record: Record) -> bool:
     if board is None or board.subject != subject_of(record) or record.method in board.methods:
         return False
+    if record.status == "ok" and board.images and _images(record) not in board.images:
+        return False
     return record.seed is None or not board.seeds or record.seed in board.seeds
+
+
+def _images(record: Record) -> str:
+    return key_of({"test": record.ids.get("test")})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,3 +78,9 @@ class Judge:
     def badge(self, records: Iterable[Record]) -> Badge | None:
         """Return the badge of a row that has these records."""
         return weakest(badge_of(record, self.origins) for record in records)
+
+    def strongest(self, records: Sequence[Record]) -> list[Record]:
+        """Return those of these records that have the strongest badge among them."""
+        places = [ORDER.index(badge_of(record, self.origins)) for record in records]
+        first = min(places, default=0)
+        return [record for record, place in zip(records, places, strict=True) if place == first]

@@ -106,7 +106,8 @@ class Board:
         mode: of all its methods.
         bar: the method that gains are over, best-uniform; in training the uniform method with the best score on
             search-validation among the complete ones, None where none is complete.
-        full_precision: the lowest and highest score of the checkpoint among the records; they should be equal.
+        full_precision: the lowest and highest score of the checkpoint among the records with the strongest badge; they
+            should be equal.
         seeds: all that any method has here.
         rows: complete ones first, best score first; then the others in reading order.
     """
@@ -281,7 +282,7 @@ def _board(
     model: str, bits: str, mode: str, here: list[Record], methods: list[str], judge: Judge, tally: Tally
 ) -> Board:
     """Return a board, and count its ranked rows in a tally."""
-    measured = [record.full_precision_score for record in here if record.full_precision_score is not None]
+    measured = [r.full_precision_score for r in judge.strongest(here) if r.full_precision_score is not None]
     runs: dict[str, list[Record]] = {method: [] for method in methods}
     for record in here:
         runs[record.method].append(record)

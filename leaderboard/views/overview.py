@@ -47,6 +47,8 @@ def findings(board: Board, unit: str) -> list[str]:
     row, bar, rival = board.row(METHOD), board.bar_row, board.rival
     if row is None or row.state != "complete":
         return [f"DQSS has no complete result here ({row.state if row else 'missing'}), so it wins nothing."]
+    if not row.ranked:
+        return [f"DQSS's result here is {row.badge}: it is shown, and wins nothing beside results that are not."]
     sentences = []
     if row.gain is None:
         name = bar_name(board.mode)

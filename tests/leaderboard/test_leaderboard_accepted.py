@@ -112,6 +112,8 @@ def test_the_weakest_badge_of_several_is_what_a_row_has():
         # A board more would leave every official method without a result there.
         lambda record: [record("greedy", [1, 1, 1, 1], model="other")],
         lambda record: [record("greedy", [1, 1, 1, 1], bits="W2A2")],
+        # Other test images: ranks would no longer have an interval.
+        lambda record: [record("greedy", [1, 1, 1, 1]).model_copy(update={"ids": {"test": "10-13"}})],
     ],
 )
 def test_a_submission_moves_nothing_official_verified_or_not(attack, official, submit, board, record):
@@ -147,6 +149,14 @@ def test_ranks_of_the_others_are_what_they_were_before_a_self_reported_one_came(
     assert after.standings == before.standings
     kept = [row for row in after.boards[0].rows if row.method != "fisher"]
     assert kept == list(before.boards[0].rows)
+
+
+def test_full_precision_is_that_of_the_official_records(official, submit, board, record):
+    mine = record("greedy", [1, 1, 1, 1], full_precision=99.0)
+    submit("jane", [mine], again=[mine])
+    loaded = board()
+    (comparison,) = compare(loaded.records, loaded.origins)
+    assert comparison.boards[0].full_precision == (90.0, 90.0)
 
 
 def test_a_self_reported_method_is_never_the_bar_of_a_training_board(tmp_path, submit, board, record):

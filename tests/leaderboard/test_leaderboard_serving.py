@@ -41,7 +41,7 @@ def server(site):
 
 
 def ask(server, path, method="GET"):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     try:
         connection.request(method, path)
         answer = connection.getresponse()
@@ -127,12 +127,12 @@ def test_the_command_serves_the_site_until_ctrl_c_and_leaves_nothing(tmp_path, c
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place) as process:
         try:
             found = re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=120)
             connection.request("GET", "/cells.html")
             assert b"dqss" in connection.getresponse().read()
             connection.close()
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(120) == 130
             assert process.stderr.read() == "dqss-bench: interrupted.\n"
         finally:
             process.kill()
