@@ -70,6 +70,14 @@ class Row:
         return _mean([record.forward_passes for record in self.ok])
 
     @property
+    def size_bytes(self) -> float | None:
+        return _mean([record.size_bytes for record in self.ok])
+
+    @property
+    def bops(self) -> float | None:
+        return _mean([record.bops for record in self.ok])
+
+    @property
     def agreement(self) -> float | None:
         """How often two seeds chose alike, in percent; None for fewer than two strategies.
 
@@ -138,6 +146,17 @@ class Board:
     def images(self) -> int | None:
         """How many test images the gains are of; None where there is no paired gain."""
         return next((row.gain.images for row in self.rows if row.gain and row.gain.images), None)
+
+    @property
+    def has_strategy(self) -> bool:
+        """Whether DQSS found a strategy here."""
+        row = self.row(METHOD)
+        return row is not None and any(record.strategy for record in row.ok)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any record has pictures."""
+        return any(record.pictures for row in self.rows for record in row.ok)
 
     @property
     def test(self) -> PairedTest | None:

@@ -1,14 +1,11 @@
-"""Write the site: HTML files that carry their own style, open from disk and load nothing."""
+"""Write the site: HTML files that open from disk and load nothing but the files in `assets`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from benchmarks.results import METHOD
 from benchmarks.storage import write_atomically
@@ -16,11 +13,19 @@ from leaderboard.boards import compare
 from leaderboard.load import load
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
-from leaderboard.views import VIEWS, base, chart, wording
+from leaderboard.views import VIEWS, base, chart, overview, wording
 
 HERE = Path(__file__).parent
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
+ASSETS = ("style.css", "site.js", "datatables/datatables.min.js", "datatables/LICENSE.txt")
+"""Files of `static/` that pages load, and the licence of what is not ours."""
+# Scripts and styles are files of the site, none stands in a page. Browsers differ in what 'self' means for a file on
+# disk; no page from a server may load one.
+POLICY = (
+    "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file: data:; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 class BoardError(ValueError):
@@ -57,6 +62,11 @@ def build_site(results: Path, site: Path) -> Path:
     for page in pages:
         values = {"page": page, **page.values}
         write_atomically(site / page.path, environment.get_template(page.template).render(values))
+    for name in ASSETS:
+        write_atomically(
+            site / "assets" / name.replace("datatables/LICENSE", "LICENSE.datatables").rpartition("/")[2],
+            (HERE / "static" / name).read_text(encoding="utf-8"),
+        )
     _remove_stale(site, {page.path for page in pages})
     return site / "index.html"
 
@@ -72,6 +82,9 @@ def make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     for name in (
+        "kilobytes",
+        "giga",
+        "definition",
         "number",
         "signed",
         "interval",
@@ -84,8 +97,8 @@ def make_environment() -> Environment:
         "budget_words",
     ):
         environment.filters[name] = getattr(wording, name)
-    for name in ("comparison_anchor", "board_anchor", "strategy_path", "pictures_path", "record_anchor"):
-        environment.globals[name] = getattr(base, name)
+    for name in base.PATHS:
+        environment.globals[name.__name__] = name
     for name in ("bar_name", "bar_words"):
         environment.globals[name] = getattr(wording, name)
     environment.globals.update(_shared())
@@ -93,25 +106,23 @@ def make_environment() -> Environment:
 
 
 def _shared() -> dict[str, Any]:
-    style = (HERE / "static" / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    # The style stands in the page and is allowed by its hash: browsers differ in what 'self' means for a file on disk.
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     return {
-        "style": Markup(style),
-        "policy": policy,
+        "policy": POLICY,
         "generator": GENERATOR,
         "method": METHOD,
         "level": LEVEL,
         "resamples": RESAMPLES,
         "verdicts": wording.VERDICTS,
         "chart_width": chart.WIDTH,
+        "plot_box": chart.BOX,
+        "verdict_of": overview.verdict_of,
+        "uneven_seeds": overview.uneven_seeds,
     }
 
 
 def _remove_stale(site: Path, written: set[str]) -> None:
-    """Take away the pages of boards of an earlier build, whose records are gone."""
-    for path in sorted([*site.glob("strategies/*.html"), *site.glob("pictures/*.html")]):
+    """Take away the pages of an earlier build whose records are gone."""
+    for path in sorted([*site.glob("*.html"), *site.glob("*/*.html")]):
         mark = f'<meta name="generator" content="{GENERATOR}">'
         if path.relative_to(site).as_posix() not in written and mark in path.read_text(errors="replace")[:4000]:
             path.unlink()

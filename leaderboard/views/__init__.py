@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from leaderboard.views import cells, overview, pictures, strategies
+from leaderboard.views import about, cells, comparison, methods, models, overview, pictures, strategies
 from leaderboard.views.base import View
 
 # The overview is written last, so that it never links to a page that is not there yet.
-VIEWS: tuple[View, ...] = (strategies.pages, pictures.pages, cells.pages, overview.pages)
+VIEWS: tuple[View, ...] = (
+    strategies.pages,
+    pictures.pages,
+    cells.pages,
+    comparison.pages,
+    models.pages,
+    methods.pages,
+    about.pages,
+    overview.pages,
+)

@@ -54,17 +54,32 @@ def slug(*names: str) -> str:
 
 
 def comparison_anchor(comparison: Comparison) -> str:
-    """Return the id of a comparison's section."""
-    return slug(comparison.suite, comparison.task, comparison.mode, comparison.protocol)
+    """Return the id of a comparison's section on the first page."""
+    return slug(*_comparison_names(comparison))
 
 
-def board_anchor(comparison: Comparison, board: Board) -> str:
-    """Return the id of a board's section."""
-    return slug(*_names(comparison, board))
+def comparison_path(comparison: Comparison) -> str:
+    """Return where the page of a comparison, all its methods and cells, lies."""
+    return f"boards/{comparison_anchor(comparison)}.html"
+
+
+def pareto_path(comparison: Comparison) -> str:
+    """Return where the page with a comparison's Pareto fronts lies."""
+    return f"pareto/{comparison_anchor(comparison)}.html"
+
+
+def compare_path(comparison: Comparison) -> str:
+    """Return where the page that sets two methods of a comparison against each other lies."""
+    return f"compare/{comparison_anchor(comparison)}.html"
+
+
+def cell_path(comparison: Comparison, board: Board) -> str:
+    """Return where the page of a board, all methods on one model at one bit-width, lies."""
+    return f"cells/{slug(*_names(comparison, board))}.html"
 
 
 def strategy_path(comparison: Comparison, board: Board) -> str:
-    """Return where the page with DQSS's strategies of a board lies."""
+    """Return where the page with the strategies found on a board lies."""
     return f"strategies/{slug(*_names(comparison, board))}.html"
 
 
@@ -73,9 +88,38 @@ def pictures_path(comparison: Comparison, board: Board) -> str:
     return f"pictures/{slug(*_names(comparison, board))}.html"
 
 
+def model_path(task: str, model: str) -> str:
+    """Return where the page of a task's model lies."""
+    return f"models/{slug(task, model)}.html"
+
+
+def method_path(mode: str, method: str) -> str:
+    """Return where the page of a method lies."""
+    return f"methods/{slug(mode, method)}.html"
+
+
 def record_anchor(record: Record) -> str:
-    """Return the id of a record's entry on the page of cells."""
+    """Return the id of a record's entry on the page of its board."""
     return slug(record.suite, record.key[:12])
+
+
+PATHS = (
+    comparison_anchor,
+    comparison_path,
+    pareto_path,
+    compare_path,
+    cell_path,
+    strategy_path,
+    pictures_path,
+    model_path,
+    method_path,
+    record_anchor,
+)
+"""What templates make links with."""
+
+
+def _comparison_names(comparison: Comparison) -> tuple[str, ...]:
+    return (comparison.suite, comparison.task, comparison.mode, comparison.protocol)
 
 
 def _names(comparison: Comparison, board: Board) -> tuple[str, ...]:

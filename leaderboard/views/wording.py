@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,24 @@ def seconds(value: float | None) -> str:
     return number(value, 2 if value < 1 else 1 if value < 100 else 0)
 
 
+def kilobytes(value: float | None) -> str:
+    """Return a number of bytes in kilobytes of 1,000.
+
+    >>> kilobytes(78_432), kilobytes(1_234_567)
+    ('78.4', '1,234.6')
+    """
+    return NOTHING if value is None else number(value / 1000, 1)
+
+
+def giga(value: float | None) -> str:
+    """Return a large count in billions.
+
+    >>> giga(1_234_000_000), giga(12_340_000)
+    ('1.23', '0.0123')
+    """
+    return NOTHING if value is None else f"{value / 1e9:.3g}"
+
+
 def listed(names: Sequence[object]) -> str:
     """Return names as in a sentence.
 
@@ -104,6 +123,11 @@ def command(record: Record) -> str:
     if record.parallel == "data":
         words += ["--parallel", "data"]
     return shlex.join([*words, "--out", "again"])
+
+
+def definition(value: dict[str, Any]) -> str:
+    """Return a cell's definition as people read it."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def _program(record: Record) -> list[str]:
