@@ -66,7 +66,8 @@ def documented(kind: str, name: str) -> tuple[str, ...]:
     module, _, attribute = registry.entry(name).location.partition(":")
     modules = [registry.entry(other).location.partition(":")[0] for other in registry]
     texts = _docstrings(module, attribute if modules.count(module) > 1 else None)
-    parts = [" ".join(part.split()) for text in texts for part in text.split("\n\n")]
+    # What is said of the one comes before what is said of all that share its module.
+    parts = [" ".join(part.split()) for text in reversed(texts) for part in text.split("\n\n")]
     return tuple(part for part in parts if part and not part.startswith(("Args:", "Raises:", "Returns:")))
 
 
@@ -107,7 +108,7 @@ def _docstrings(module: str, attribute: str | None) -> list[str]:
         return []
     tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute]
-    return [ast.get_docstring(node) or "" for node in (tree, *classes)]
+    return [ast.get_docstring(tree) or "", *(ast.get_docstring(node) or "" for node in classes)]
 
 
 def _first_paragraph(text: str) -> str:

@@ -97,8 +97,8 @@ def make_environment() -> Environment:
         "budget_words",
     ):
         environment.filters[name] = getattr(wording, name)
-    for name in base.PATHS:
-        environment.globals[name.__name__] = name
+    for path in base.PATHS:
+        environment.globals[path.__name__] = path
     for name in ("bar_name", "bar_words"):
         environment.globals[name] = getattr(wording, name)
     environment.globals.update(_shared())
