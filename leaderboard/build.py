@@ -82,6 +82,7 @@ def make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     for name in (
+        "heading",
         "kilobytes",
         "giga",
         "definition",
