@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.records import Record, key_of
-from leaderboard.boards import Board, Comparison
+from leaderboard.boards import Board, Comparison, Place
 from leaderboard.load import Loaded
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything a page can show."""
+    """Everything that a page of the whole can show; its records are light."""
 
     comparisons: tuple[Comparison, ...]
     loaded: Loaded
@@ -41,6 +41,7 @@ class Page:
 
 
 View = Callable[[Content], Iterator[Page]]
+BoardView = Callable[[Place, Board], Iterator[Page]]
 
 
 def slug(*names: str) -> str:
@@ -53,24 +54,24 @@ def slug(*names: str) -> str:
     return f"{readable}-{key_of({'names': names})[:6]}"
 
 
-def comparison_anchor(comparison: Comparison) -> str:
+def comparison_anchor(place: Place) -> str:
     """Return the id of a comparison's section."""
-    return slug(comparison.suite, comparison.task, comparison.mode, comparison.protocol)
+    return slug(place.suite, place.task, place.mode, place.protocol)
 
 
-def board_anchor(comparison: Comparison, board: Board) -> str:
+def board_anchor(place: Place, board: Board) -> str:
     """Return the id of a board's section."""
-    return slug(*_names(comparison, board))
+    return slug(*_names(place, board))
 
 
-def strategy_path(comparison: Comparison, board: Board) -> str:
+def strategy_path(place: Place, board: Board) -> str:
     """Return where the page with DQSS's strategies of a board lies."""
-    return f"strategies/{slug(*_names(comparison, board))}.html"
+    return f"strategies/{slug(*_names(place, board))}.html"
 
 
-def pictures_path(comparison: Comparison, board: Board) -> str:
+def pictures_path(place: Place, board: Board) -> str:
     """Return where the page with a board's pictures lies."""
-    return f"pictures/{slug(*_names(comparison, board))}.html"
+    return f"pictures/{slug(*_names(place, board))}.html"
 
 
 def record_anchor(record: Record) -> str:
@@ -78,6 +79,6 @@ def record_anchor(record: Record) -> str:
     return slug(record.suite, record.key[:12])
 
 
-def _names(comparison: Comparison, board: Board) -> tuple[str, ...]:
-    where = (comparison.suite, comparison.task, board.model, board.bits)
-    return (*where, comparison.mode, comparison.protocol)
+def _names(place: Place, board: Board) -> tuple[str, ...]:
+    where = (place.suite, place.task, board.model, board.bits)
+    return (*where, place.mode, place.protocol)

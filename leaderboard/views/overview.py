@@ -10,8 +10,6 @@ from leaderboard.boards import Board, Comparison, Headline, Row
 from leaderboard.statistics import Gain
 from leaderboard.views.base import Content, Page
 from leaderboard.views.chart import Axis, axis_for
-from leaderboard.views.pictures import main_strip, whole_strip
-from leaderboard.views.strategies import has_strategy
 from leaderboard.views.wording import bar_name, bar_words, signed
 
 
@@ -32,8 +30,7 @@ def pages(content: Content) -> Iterator[Page]:
     """Yield the first page."""
     sections = [_section(comparison) for comparison in content.comparisons]
     values = {"sections": sections, "loaded": content.loaded, "verdict_of": verdict_of, "findings": findings}
-    values |= {"has_strategy": has_strategy, "uneven_seeds": uneven_seeds}
-    values |= {"main_strip": main_strip, "whole_strip": whole_strip}
+    values["uneven_seeds"] = uneven_seeds
     yield Page("index.html", "overview.html", values)
 
 

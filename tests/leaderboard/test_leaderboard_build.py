@@ -211,7 +211,7 @@ def test_the_discretization_gap_is_what_rounding_alpha_costs_not_what_the_search
     )
 
 
-def test_a_strip_shows_the_references_the_bar_and_dqss_with_their_errors(tmp_path, cell):
+def test_a_strip_shows_the_references_and_all_methods_with_their_errors(tmp_path, cell):
     cell("uniform-minmax", [1.0, 2.0], pictures=pictures(10))
     cell("best-uniform", [1.0, 3.0], pictures=pictures(20))
     # Another machine may round the references otherwise.
@@ -228,10 +228,6 @@ def test_a_strip_shows_the_references_the_bar_and_dqss_with_their_errors(tmp_pat
         greys = [PIL.Image.open(io.BytesIO(content)).getpixel((0, 0)) for content in contents]
         return [(found["alt"], grey) for found, grey in zip(images, greys, strict=True)]
 
-    assert shown(pages["index.html"]) == [
-        ("original", 0), ("bicubic", 1), ("best-uniform", 20), ("dqss", 30),
-        ("error of bicubic", 2), ("error of best-uniform", 21), ("error of dqss", 31),
-    ]  # fmt: skip
     (path,) = (path for name, path in pages.items() if name.startswith("pictures/"))
     # The best score first, as on the board; what shows another part of the image, or another image, is left out.
     assert shown(path)[:6] == [
