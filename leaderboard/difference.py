@@ -12,7 +12,8 @@ from benchmarks.archive import ArchiveError, opened_archive
 from benchmarks.progress import cell_name, one_line
 from benchmarks.records import Record, iterate_records
 from benchmarks.submission import NAMES, read_manifest, read_records
-from leaderboard.boards import Board, Comparison, compare
+from leaderboard.boards import Board, Comparison
+from leaderboard.comparing import compare
 from leaderboard.load import belonging
 
 Change = Literal["new", "gone", "changed"]
@@ -123,7 +124,7 @@ def load_both(before: Path, after: Path) -> tuple[list[Record], list[Record]]:
 
 
 def _counting(records: Iterable[Record]) -> list[Record]:
-    return list(belonging(list(records)).records)
+    return belonging(list(records))
 
 
 def _folder(folder: Path) -> list[Record]:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from benchmarks.results import reading_place
 from leaderboard.boards import Comparison, Row
-from leaderboard.standings import Place
+from leaderboard.standings import Ranked
 from leaderboard.statistics import Verdict
 from leaderboard.views.base import Content, Page, comparison_path
 from leaderboard.views.chart import axis_for
@@ -27,7 +27,7 @@ class MethodLine:
     """
 
     method: str
-    place: Place | None
+    place: Ranked | None
     gap: float | None
     gain: float | None
     verdicts: dict[Verdict, int]
@@ -63,7 +63,7 @@ def method_lines(comparison: Comparison) -> list[MethodLine]:
     return sorted(lines, key=lambda line: (line.place.rank if line.place else last, reading_place(line.method)))
 
 
-def _line(method: str, place: Place | None, rows: list[Row]) -> MethodLine:
+def _line(method: str, place: Ranked | None, rows: list[Row]) -> MethodLine:
     complete = [row for row in rows if row.state == "complete"]
     gains = [row.gain for row in complete if row.gain is not None]
     return MethodLine(

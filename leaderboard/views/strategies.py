@@ -9,9 +9,9 @@ from typing import Literal
 
 from benchmarks.records import LayerChoice, Record
 from benchmarks.results import METHOD
-from leaderboard.boards import Board, Comparison
+from leaderboard.boards import Board, Place
 from leaderboard.load import candidates_of
-from leaderboard.views.base import Content, Page, strategy_path
+from leaderboard.views.base import Page, strategy_path
 
 HEAT_LEVELS = 10
 
@@ -53,17 +53,10 @@ class Found:
     lines: tuple[LayerLine, ...]
 
 
-def pages(content: Content) -> Iterator[Page]:
-    """Yield a page for each board on which DQSS found a strategy."""
-    for comparison in content.comparisons:
-        for board in comparison.boards:
-            if has_strategy(board):
-                yield _page(comparison, board)
-
-
-def has_strategy(board: Board) -> bool:
-    """Return whether DQSS found a strategy on the board, so that it has a page."""
-    return bool(_records(board))
+def pages(place: Place, board: Board) -> Iterator[Page]:
+    """Yield the page of a board on which DQSS found a strategy."""
+    if board.has_strategy:
+        yield _page(place, board)
 
 
 def found_in(record: Record) -> Found:
@@ -116,13 +109,13 @@ def _marks(candidates: tuple[str, ...], chosen: str, alpha: list[float] | None) 
     return tuple(Mark(share, name == chosen) for name, share in zip(candidates, shares, strict=True))
 
 
-def _page(comparison: Comparison, board: Board) -> Page:
+def _page(place: Place, board: Board) -> Page:
     records = _records(board)
     tables = [found_in(record) for record in records]
     names = dict.fromkeys(name for table in tables for name in (*table.weight_candidates, *table.activation_candidates))
     choices = [choice for record in records for choice in (record.strategy or {}).values()]
     values = {
-        "comparison": comparison,
+        "comparison": place,
         "board": board,
         "row": board.row(METHOD),
         "bar": board.bar_row,
@@ -132,4 +125,4 @@ def _page(comparison: Comparison, board: Board) -> Page:
         "activation_counts": Counter(choice.activation for choice in choices),
         "agreement": agreement(records),
     }
-    return Page(strategy_path(comparison, board), "strategy.html", values)
+    return Page(strategy_path(place, board), "strategy.html", values)
