@@ -85,7 +85,7 @@ def test_tab_reaches_all_on_a_phone_too(visitor: Visitor) -> None:
 
 
 def test_focus_that_does_not_show_is_seen(visitor: Visitor) -> None:
-    page = visitor.open("cells.html")
+    page = visitor.open()
     page.evaluate("document.querySelector('.brand').style.outline = 'none'")
     _, unmarked, _ = walk(page)
     assert len(unmarked) == 1
