@@ -86,6 +86,7 @@ def make_environment() -> Environment:
         "giga",
         "definition",
         "number",
+        "significant",
         "signed",
         "interval",
         "p_value",

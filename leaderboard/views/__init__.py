@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from leaderboard.views import about, cells, comparison, methods, models, overview, pictures, strategies
+from leaderboard.views import about, cells, comparison, layers, methods, models, overview, pictures
 from leaderboard.views.base import View
 
 # The overview is written last, so that it never links to a page that is not there yet.
 VIEWS: tuple[View, ...] = (
-    strategies.pages,
+    layers.pages,
     pictures.pages,
     cells.pages,
     comparison.pages,

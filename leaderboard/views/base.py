@@ -78,9 +78,9 @@ def cell_path(comparison: Comparison, board: Board) -> str:
     return f"cells/{slug(*_names(comparison, board))}.html"
 
 
-def strategy_path(comparison: Comparison, board: Board) -> str:
-    """Return where the page with the strategies found on a board lies."""
-    return f"strategies/{slug(*_names(comparison, board))}.html"
+def layers_path(comparison: Comparison, board: Board) -> str:
+    """Return where the layer explorer of a board lies."""
+    return f"layers/{slug(*_names(comparison, board))}.html"
 
 
 def pictures_path(comparison: Comparison, board: Board) -> str:
@@ -109,7 +109,7 @@ PATHS = (
     pareto_path,
     compare_path,
     cell_path,
-    strategy_path,
+    layers_path,
     pictures_path,
     model_path,
     method_path,
