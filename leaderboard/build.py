@@ -201,6 +201,7 @@ def make_environment() -> Environment:
         "giga",
         "definition",
         "number",
+        "significant",
         "signed",
         "interval",
         "p_value",

@@ -9,6 +9,7 @@ const EXPORTS = {
   Markdown: ["md", "text/markdown", (head, rows) => lines([head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(markdownField).join(" | ")} |`))],
 };
 const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\u2212": "$-$", "\u2013": "--" };
+const DIFFERS = { "00": "nothing", 10: "weights", "01": "activations", 11: "both" };
 const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
 
 function lines(all) {
@@ -157,6 +158,80 @@ function svgFile(svg) {
   return new XMLSerializer().serializeToString(copy);
 }
 
+// A labelled choice that the page's address keeps, unless it is the first one.
+function chooser(name, label, options, first, choose) {
+  const select = document.createElement("select");
+  select.name = name;
+  select.append(...options.map(([value, text]) => new Option(text, value)));
+  const kept = readState().get(name);
+  select.value = options.some(([value]) => value === kept) ? kept : first;
+  select.addEventListener("change", () => {
+    choose();
+    writeState(name, select.value === first ? "" : select.value);
+  });
+  const labelled = document.createElement("label");
+  labelled.append(`${label} `, select);
+  return [labelled, select];
+}
+
+function toolbar(before, ...parts) {
+  const tools = document.createElement("div");
+  tools.className = "tools";
+  tools.append(...parts);
+  before.before(tools);
+}
+
+// One seed at a time, where a page without scripts has all of them one after the other.
+function chooseSeed(box) {
+  const sections = [...box.children];
+  if (sections.length < 2) return;
+  const asked = document.getElementById(location.hash.slice(1))?.closest("[data-seed]") ?? sections[0];
+  const [labelled, select] = chooser("seed", "Seed", sections.map(({ dataset }) => [dataset.seed, dataset.seed]), asked.dataset.seed, show);
+  function show() {
+    for (const section of sections) section.hidden = section.dataset.seed !== select.value;
+  }
+  toolbar(box, labelled);
+  show();
+}
+
+// Any two strategies instead of the two that stand in the page: the rows stay, their cells are written anew.
+function compareStrategies(data) {
+  const table = document.getElementById("strategies");
+  const rows = [...table.tBodies[0].rows];
+  const fields = (rows[0].cells.length - 2) / 2;
+  const runs = JSON.parse(data.textContent);
+  const options = runs.map(({ id, name }) => [id, name]);
+  const [labelA, a] = chooser("a", "A", options, data.dataset.a, choose);
+  const [labelB, b] = chooser("b", "B", options, data.dataset.b, choose);
+  function write() {
+    const [first, second] = [a, b].map((select) => runs.find(({ id }) => id === select.value));
+    let differing = 0;
+    for (const row of rows) {
+      const sides = [first, second].map(({ choices }) => choices[row.dataset.layer] ?? Array(fields).fill("\u2013"));
+      const differs = [0, 1].map((i) => sides[0][i] !== sides[1][i]);
+      const texts = [DIFFERS[differs.map(Number).join("")], ...sides[0].flatMap((text, i) => [text, sides[1][i]])];
+      texts.forEach((text, i) => {
+        const cell = row.cells[i + 1];
+        cell.textContent = text;
+        cell.classList.toggle("differs", i ? differs[Math.floor((i - 1) / 2)] ?? false : differs.includes(true));
+        if (i > 4) cell.dataset.order = value(text) ?? -1;
+      });
+      differing += differs.includes(true);
+    }
+    const count = document.createElement("strong");
+    count.textContent = `${differing} of ${rows.length}`;
+    document.getElementById("difference").replaceChildren(`A, ${first.name}, and B, ${second.name}, differ in `, count, " layers.");
+  }
+  function choose() {
+    write();
+    new DataTable.Api(table).rows().invalidate("dom").draw(false);
+  }
+  toolbar(table.closest(".scroll"), labelA, labelB);
+  write();
+}
+
+document.querySelectorAll("#seeds").forEach(chooseSeed);
+document.querySelectorAll("#choices").forEach(compareStrategies);
 document.querySelectorAll("table.datatable").forEach(enhance);
 document.querySelectorAll("figure[data-name]").forEach((figure) => {
   figure.append(button("Save as SVG", () => download(`${figure.dataset.name}.svg`, "image/svg+xml", svgFile(figure.querySelector("svg")))));

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from leaderboard.views import about, cells, comparison, methods, models, outcomes, overview, pictures, strategies
+from leaderboard.views import about, cells, comparison, layers, methods, models, outcomes, overview, pictures
 from leaderboard.views.base import BoardView, View
 
-BOARD_VIEWS: tuple[BoardView, ...] = (strategies.pages, pictures.pages, outcomes.pages)
+BOARD_VIEWS: tuple[BoardView, ...] = (layers.pages, pictures.pages, outcomes.pages)
 """Pages of one board, which show what only its records have whole. They are made while the board is worked out."""
 
 # The overview is written last, so that it never links to a page that is not there yet.

@@ -79,9 +79,9 @@ def cell_path(place: Place, board: Board) -> str:
     return f"cells/{slug(*_names(place, board))}.html"
 
 
-def strategy_path(place: Place, board: Board) -> str:
-    """Return where the page with the strategies found on a board lies."""
-    return f"strategies/{slug(*_names(place, board))}.html"
+def layers_path(place: Place, board: Board) -> str:
+    """Return where the layer explorer of a board lies."""
+    return f"layers/{slug(*_names(place, board))}.html"
 
 
 def outcomes_path(place: Place, board: Board) -> str:
@@ -115,7 +115,7 @@ PATHS = (
     pareto_path,
     compare_path,
     cell_path,
-    strategy_path,
+    layers_path,
     outcomes_path,
     pictures_path,
     model_path,

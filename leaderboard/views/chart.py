@@ -1,4 +1,4 @@
-"""Geometry of the figures: the row of an interval, lines over steps, points of two measures. Only numbers, no markup.
+"""Geometry of the figures: intervals, lines over steps, points of two measures, rows of points. Numbers, no markup.
 
 The templates draw them with plain SVG elements, so that they are there without any script and look like the page.
 Drawing libraries take 30 to 90 ms a figure, which is more than all else of a page: docs/adr/0011-site.md.
@@ -17,6 +17,9 @@ TICKS = 5
 PLOT_WIDTH, PLOT_HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 80, 16, 12, 44
 """Room around a plot for its labels."""
+ROW_HEIGHT = 20
+NAME_WIDTH, NAME_LENGTH = 7.2, 28
+"""Of the names of rows: how wide a letter is at most, and how many are shown."""
 BOX = {
     "width": PLOT_WIDTH,
     "height": PLOT_HEIGHT,
@@ -93,6 +96,35 @@ class Plot:
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...] = ()
     dots: tuple[Dot, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowSeries:
+    """A value for each row of a plot, None where there is none, under a name."""
+
+    name: str
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class RowDots:
+    """A series of a row plot in the units of the drawing."""
+
+    name: str
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class RowPlot:
+    """A drawing of PLOT_WIDTH by `height`: a named row each from `left` on, the axis of the values at `bottom`."""
+
+    x_title: str
+    left: float
+    bottom: float
+    height: float
+    x_ticks: tuple[Tick, ...]
+    rows: tuple[Tick, ...]
+    series: tuple[RowDots, ...]
 
 
 @dataclass(frozen=True)
@@ -184,3 +216,54 @@ def line_plot(series: Sequence[Series], x_title: str, y_title: str) -> Plot:
     y_scale = logarithmic(ys, upright) if min(ys) > 0 and max(ys) > 10 * min(ys) else linear(ys, upright)
     lines = tuple(Line(one.name, " ".join(f"{x_scale.at(x)},{y_scale.at(y)}" for x, y in one.points)) for one in series)
     return Plot(x_title, y_title, x_scale.marks(), y_scale.marks(), lines)
+
+
+def row_plot(
+    names: Sequence[str],
+    series: Sequence[RowSeries],
+    x_title: str,
+    scale: Callable[[Sequence[float], tuple[float, float]], Scale],
+) -> RowPlot:
+    """Return a row for each name, in their order from top to bottom, with a point of every series that has a value.
+
+    Args:
+        names: one per row.
+        series: each with as many values as there are names, at least one of them not None.
+        x_title: of the values' axis.
+        scale: `linear` or `logarithmic`.
+    """
+    shown = [_shortened(name) for name in names]
+    left = 12 + NAME_WIDTH * max(len(name) for name in shown)
+    values = [value for one in series for value in one.values if value is not None]
+    x_scale = scale(values, (left + 8, PLOT_WIDTH - 2 * RIGHT))
+    rows = [TOP + ROW_HEIGHT * (i + 0.5) for i in range(len(names))]
+    dots = tuple(
+        RowDots(
+            one.name,
+            tuple(
+                Dot(name, x_scale.at(value), y, f"{name}: {one.name} {value:.4g}")
+                for name, y, value in zip(names, rows, one.values, strict=True)
+                if value is not None
+            ),
+        )
+        for one in series
+    )
+    ticks = tuple(Tick(y, name) for y, name in zip(rows, shown, strict=True))
+    bottom = TOP + ROW_HEIGHT * len(names)
+    return RowPlot(x_title, left, bottom, bottom + BOTTOM, _thinned(x_scale), ticks, dots)
+
+
+def _shortened(name: str) -> str:
+    if len(name) <= NAME_LENGTH:
+        return name
+    head = NAME_LENGTH // 3
+    return f"{name[:head]}\N{HORIZONTAL ELLIPSIS}{name[head + 1 - NAME_LENGTH :]}"
+
+
+def _thinned(scale: Scale) -> tuple[Tick, ...]:
+    """Return the ticks; of many on a logarithmic scale only those at powers of ten keep the label."""
+    marks = scale.marks()
+    if len(marks) <= TICKS + 2 or scale.transform is not math.log10:
+        return marks
+    decades = [abs(math.log10(tick) - round(math.log10(tick))) < 1e-9 for tick in scale.ticks]
+    return tuple(Tick(mark.at, mark.label if decade else "") for mark, decade in zip(marks, decades, strict=True))

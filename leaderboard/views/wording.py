@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,17 @@ def number(value: float | None, digits: int = 2) -> str:
     if text.startswith("-"):
         return text[1:] if float(text.replace(",", "")) == 0 else MINUS + text[1:]
     return text
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits and no exponent, which tables would not sort or save as one.
+
+    >>> significant(0.0000137336), significant(0.15228), significant(1234.5), significant(0.0)
+    ('0.0000137', '0.152', '1,234', '0')
+    """
+    if value is None or value == 0:
+        return NOTHING if value is None else "0"
+    return number(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
 def signed(value: float | None, digits: int = 2) -> str:
