@@ -10,6 +10,7 @@ from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
 from benchmarks.results import BAR, METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
+from leaderboard.pairs import Pairs, pairs_of
 from leaderboard.significance import holm
 from leaderboard.standings import Standings, Tally
 from leaderboard.statistics import Gain, PairedTest, Verdict, gain_over, mean_gain, paired_test, sample_of
@@ -111,6 +112,7 @@ class Board:
         full_precision: the lowest and highest score of the checkpoint among the records; they should be equal.
         seeds: all that any method has here.
         rows: complete ones first, best score first; then the others in reading order.
+        pairs: how sure the difference of any two complete rows is.
     """
 
     model: str
@@ -120,6 +122,7 @@ class Board:
     full_precision: tuple[float, float] | None
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    pairs: Pairs
 
     def row(self, method: str) -> Row | None:
         """Return the row of a method, None where the comparison has no such method."""
@@ -309,7 +312,7 @@ def _board(model: str, bits: str, mode: str, here: list[Record], methods: list[s
 
     rows = sorted((row(method) for method in methods), key=_row_order)
     full_precision = (min(measured), max(measured)) if measured else None
-    return Board(model, bits, mode, bar, full_precision, asked, tuple(rows))
+    return Board(model, bits, mode, bar, full_precision, asked, tuple(rows), pairs_of(samples))
 
 
 def _corrected(boards: Sequence[Board]) -> tuple[Board, ...]:
