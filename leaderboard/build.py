@@ -18,7 +18,7 @@ from leaderboard.views import VIEWS, base, chart, overview, wording
 HERE = Path(__file__).parent
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
-ASSETS = ("style.css", "site.js", "datatables/datatables.min.js", "datatables/LICENSE.txt")
+ASSETS = ("style.css", "site.js", "compare.js", "datatables/datatables.min.js", "datatables/LICENSE.txt")
 """Files of `static/` that pages load, and the licence of what is not ours."""
 # Scripts and styles are files of the site, none stands in a page. Browsers differ in what 'self' means for a file on
 # disk; no page from a server may load one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leaderboard.views import about, cells, comparison, methods, models, overview, pictures, strategies
+from leaderboard.views import about, cells, compare, comparison, methods, models, overview, pareto, pictures, strategies
 from leaderboard.views.base import View
 
 # The overview is written last, so that it never links to a page that is not there yet.
@@ -10,6 +10,8 @@ VIEWS: tuple[View, ...] = (
     strategies.pages,
     pictures.pages,
     cells.pages,
+    pareto.pages,
+    compare.pages,
     comparison.pages,
     models.pages,
     methods.pages,

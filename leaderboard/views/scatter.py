@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
-from leaderboard.views.chart import BOTTOM, LEFT, PLOT_HEIGHT, PLOT_WIDTH, RIGHT, TOP, Dot, Line, Plot, linear
-from leaderboard.views.chart import logarithmic, Scale
+from leaderboard.views.chart import (
+    BOTTOM,
+    LEFT,
+    PLOT_HEIGHT,
+    PLOT_WIDTH,
+    RIGHT,
+    TOP,
+    Plot,
+    linear,
+    logarithmic,
+)
 
 Shape = Literal["dqss", "bar", "other"]
+Box = tuple[float, float, float, float]
 
-_SIDES = (PLOT_WIDTH - RIGHT, LEFT)
-# Of labels, in units of the drawing: a letter's mean width, the height, and how far from the point.
-_LETTER, _HEIGHT, _AWAY = 6.4, 13, 9
-# What a point takes.
+# Of labels, in units of the drawing: a letter's mean width, their height, how far they stand from their point.
+_LETTER, _HEIGHT, _AWAY = 6.3, 14, 9
+# Half of what a point takes.
 _RADIUS = 6
 
 
@@ -23,7 +33,7 @@ class Point:
     """One method at one bit-width.
 
     Args:
-        name: as a label has it.
+        name: as its label has it.
         told: what its values are, in words.
     """
 
@@ -34,11 +44,51 @@ class Point:
     told: str
 
 
-def front(points: Sequence[Point]) -> list[int]:
-    """Return which points no other one beats, the lowest cost first.
+@dataclass(frozen=True)
+class Mark:
+    """A point in the units of the drawing."""
 
-    A point is beaten by one with at least its score for at most its cost, and better in one of them. Equal points stay
-    together.
+    x: float
+    y: float
+    shape: Shape
+    best: bool
+    told: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words in the drawing; `anchor` says which end of them is at x, as SVG has it."""
+
+    text: str
+    x: float
+    y: float
+    anchor: Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A figure of points with their front.
+
+    Args:
+        plot: its axes.
+        front: the steps along the front, as SVG's polyline has them.
+        best: positions of the points on the front, the lowest cost first.
+        hidden: how many points lie below the lower edge.
+    """
+
+    plot: Plot
+    front: str
+    marks: tuple[Mark, ...]
+    labels: tuple[Label, ...]
+    best: tuple[int, ...]
+    hidden: int
+
+
+def front(points: Sequence[Point]) -> list[int]:
+    """Return the positions of the points that no other one beats, the lowest cost first.
+
+    A point is beaten by one with at least its score for at most its cost that is better in one of them. Equal points
+    stay together.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i].cost, -points[i].score))
     kept: list[int] = []
@@ -49,41 +99,84 @@ def front(points: Sequence[Point]) -> list[int]:
     return kept
 
 
-@dataclass(frozen=True)
-class Front:
-    """A figure with its front.
+def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Scatter:
+    """Return the figure of some points, one at least.
 
-    Args:
-        best: the points of the front, the lowest cost first.
-        hidden: how many points lie below the figure's lower edge.
+    Costs are logarithmic where all are above 0 and span more than a decade. Scores far below the front would press it
+    flat, so the figure ends about as far below its lowest point as it is high, with half of the points in it at least.
     """
-
-    plot: Plot
-    best: tuple[Point, ...]
-    hidden: int
-
-
-def front_plot(points: Sequence[Point], x_title: str, y_title: str) -> Front:
-    """Return the figure of some points; costs are logarithmic where they are above 0 and span more than a decade.
-
-    Scores far below the front would press it flat: the figure ends as far below its lowest point as it is high.
-    """
-    best = [points[i] for i in front(points)]
-    floor = best[0].score - 1.25 * (best[-1].score - best[0].score)
-    shown = [point for point in points if len(best) < 3 or point.score >= floor]
-    costs = [point.cost for point in shown]
+    best = front(points)
+    low, high = points[best[0]].score, points[best[-1]].score
+    floor = min(low - 1.25 * (high - low), median(point.score for point in points))
+    shown = [i for i, point in enumerate(points) if point.score >= floor]
+    costs = [points[i].cost for i in shown]
     sides, upright = (LEFT, PLOT_WIDTH - RIGHT), (PLOT_HEIGHT - BOTTOM, TOP)
     wide = min(costs) > 0 and max(costs) > 10 * min(costs)
     x_scale = logarithmic(costs, sides) if wide else linear(costs, sides)
-    y_scale = linear([point.score for point in shown], upright)
+    y_scale = linear([points[i].score for i in shown], upright)
+    places = {i: (x_scale.at(points[i].cost), y_scale.at(points[i].score)) for i in shown}
     # What matters is drawn last, on top.
-    order = {"other": 0, "bar": 1, "dqss": 2}
-    drawn = sorted(shown, key=lambda point: (point in best, order[point.shape]))
-    places = {id(point): (x_scale.at(point.cost), y_scale.at(point.score)) for point in drawn}
-    labels = place_labels([(point.name, *places[id(point)]) for point in reversed(best)], list(places.values()))
-    dots = tuple(
-        Dot(point.name, *places[id(point)], point.told, point.shape, any(point is one for one in best)) for point in drawn
-    )
-    line = Line("front", " ".join(f"{x},{y}" for x, y in _steps(best, x_scale, y_scale)))
-    plot = Plot(x_title, y_title, x_scale.marks(), y_scale.marks(), dots=dots, fronts=(line,), labels=labels)
-    return Front(plot, tuple(best), len(points) - len(shown))
+    order = sorted(shown, key=lambda i: (i in best, ("other", "bar", "dqss").index(points[i].shape)))
+    marks = tuple(Mark(*places[i], points[i].shape, i in best, points[i].told) for i in order)
+    # DQSS and the highest scores have the first choice of room.
+    named = sorted(best, key=lambda i: (points[i].shape != "dqss", -points[i].score))
+    labels = place_labels([(points[i].name, *places[i]) for i in named], list(places.values()))
+    line = " ".join(f"{x},{y}" for x, y in _steps([places[i] for i in best]))
+    plot = Plot(x_title, y_title, x_scale.marks(), y_scale.marks())
+    return Scatter(plot, line, marks, labels, tuple(best), len(points) - len(shown))
+
+
+def place_labels(named: Sequence[tuple[str, float, float]], marks: Sequence[tuple[float, float]]) -> tuple[Label, ...]:
+    """Return labels that overlap neither each other nor a point, and stay in the drawing; the first has first choice.
+
+    One that finds no place beside its point is left out.
+
+    Args:
+        named: text, x and y of the points to label.
+        marks: x and y of all points.
+    """
+    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in marks]
+    labels = []
+    for text, x, y in named:
+        for label in _candidates(text, x, y):
+            box = _box(label)
+            inside = box[0] >= LEFT and box[1] >= 0 and box[2] <= PLOT_WIDTH and box[3] <= PLOT_HEIGHT - BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                labels.append(label)
+                break
+    return tuple(labels)
+
+
+def _candidates(text: str, x: float, y: float) -> list[Label]:
+    beside, above, below = y + 4, y - _AWAY, y + _AWAY + 9
+    near = [
+        Label(text, x - _AWAY, above, "end"),
+        Label(text, x, above, "middle"),
+        Label(text, x + _AWAY, beside, "start"),
+        Label(text, x - _AWAY, beside, "end"),
+        Label(text, x + _AWAY, below, "start"),
+        Label(text, x, below, "middle"),
+        Label(text, x + _AWAY, above, "start"),
+        Label(text, x - _AWAY, below, "end"),
+    ]
+    far = [Label(label.text, label.x, round(label.y + step, 1), label.anchor) for step in (14, -14) for label in near]
+    return near + far
+
+
+def _box(label: Label) -> Box:
+    width = _LETTER * len(label.text)
+    left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
+    return left, label.y - _HEIGHT + 3, left + width, label.y + 3
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _steps(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of the front: for a cost between two points the cheaper one is the best there is."""
+    corners = [places[0]]
+    for x, y in places[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return [*corners, (float(PLOT_WIDTH - RIGHT), corners[-1][1])]
