@@ -9,6 +9,7 @@ from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
 from benchmarks.results import BAR, METHOD, is_dqss
+from leaderboard.pairs import Pairs
 from leaderboard.standings import Standings
 from leaderboard.statistics import Gain, PairedTest, Verdict
 
@@ -90,6 +91,7 @@ class Board:
         rows: complete ones first, best score first; then the others in reading order.
         has_strategy: whether DQSS found a strategy here, so that the board has a page of it.
         has_pictures: whether any method's records have pictures, so that the board has a page of them.
+        pairs: how sure the difference of any two complete rows is.
     """
 
     model: str
@@ -101,6 +103,7 @@ class Board:
     rows: tuple[Row, ...]
     has_strategy: bool
     has_pictures: bool
+    pairs: Pairs
 
     def row(self, method: str) -> Row | None:
         """Return the row of a method, None where the comparison has no such method."""

@@ -29,6 +29,7 @@ GENERATOR = "DQSS Bench leaderboard"
 ASSETS = {
     "style.css": "style.css",
     "site.js": "site.js",
+    "compare.js": "compare.js",
     "datatables.min.js": "datatables/datatables.min.js",
     "LICENSE.datatables.txt": "datatables/LICENSE.txt",
 }

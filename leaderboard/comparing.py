@@ -10,6 +10,7 @@ from typing import Literal
 from benchmarks.records import Record
 from benchmarks.results import METHOD, bar_of, gap_to_full_precision, reading_place, share_closed
 from leaderboard.boards import Board, Comparison, Headline, Place, Row, State, bits_order, mean, natural_order
+from leaderboard.pairs import pairs_of
 from leaderboard.significance import holm
 from leaderboard.standings import Cell, Tally, cell_of
 from leaderboard.statistics import PairedTest, Sample, gain_over, mean_gain, paired_test, sample_of
@@ -75,6 +76,7 @@ def work_out(records: Sequence[Record], methods: Sequence[str]) -> Worked:
         rows=rows,
         has_strategy=any(record.status == "ok" and record.strategy for record in runs.get(METHOD, [])),
         has_pictures=any(record.status == "ok" and record.pictures for record in records),
+        pairs=pairs_of(samples),
     )
     judged = METHOD in samples and bar in samples
     pair = (samples[METHOD], samples[bar]) if judged and bar is not None else None
@@ -173,7 +175,9 @@ def _row(
 def _missing(model: str, bits: str, mode: str, methods: Sequence[str]) -> Board:
     """Return a board without any record."""
     rows = tuple(sorted((_row(method, {method: []}, (), {}, None) for method in methods), key=_row_order))
-    return Board(model, bits, mode, bar_of(mode, {}), None, (), rows, has_strategy=False, has_pictures=False)
+    return Board(
+        model, bits, mode, bar_of(mode, {}), None, (), rows, has_strategy=False, has_pictures=False, pairs=pairs_of({})
+    )
 
 
 def _agreement(ok: Sequence[Record]) -> float | None:

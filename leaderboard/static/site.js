@@ -236,3 +236,6 @@ document.querySelectorAll("table.datatable").forEach(enhance);
 document.querySelectorAll("figure[data-name]").forEach((figure) => {
   figure.append(button("Save as SVG", () => download(`${figure.dataset.name}.svg`, "image/svg+xml", svgFile(figure.querySelector("svg")))));
 });
+
+// For the scripts of single pages.
+globalThis.site = { readState, writeState, enhance };

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from leaderboard.views import about, cells, comparison, layers, methods, models, outcomes, overview, pictures
+from leaderboard.views import (
+    about,
+    cells,
+    compare,
+    comparison,
+    layers,
+    methods,
+    models,
+    outcomes,
+    overview,
+    pareto,
+    pictures,
+)
 from leaderboard.views.base import BoardView, View
 
 BOARD_VIEWS: tuple[BoardView, ...] = (layers.pages, pictures.pages, outcomes.pages)
@@ -11,6 +23,8 @@ BOARD_VIEWS: tuple[BoardView, ...] = (layers.pages, pictures.pages, outcomes.pag
 # The overview is written last, so that it never links to a page that is not there yet.
 VIEWS: tuple[View, ...] = (
     cells.pages,
+    pareto.pages,
+    compare.pages,
     comparison.pages,
     models.pages,
     methods.pages,
