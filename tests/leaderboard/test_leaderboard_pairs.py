@@ -7,7 +7,7 @@ import math
 import numpy
 import pytest
 
-from leaderboard.boards import compare
+from leaderboard.comparing import compare
 from leaderboard.pairs import pairs_of, standard_errors
 from leaderboard.statistics import Sample, gain_over
 
