@@ -162,6 +162,7 @@ function svgFile(svg) {
 function chooser(name, label, options, first, choose) {
   const select = document.createElement("select");
   select.name = name;
+  select.id = `choose-${name}`;
   select.append(...options.map(([value, text]) => new Option(text, value)));
   const kept = readState().get(name);
   select.value = options.some(([value]) => value === kept) ? kept : first;
@@ -170,7 +171,8 @@ function chooser(name, label, options, first, choose) {
     writeState(name, select.value === first ? "" : select.value);
   });
   const labelled = document.createElement("label");
-  labelled.append(`${label} `, select);
+  labelled.htmlFor = select.id;
+  labelled.textContent = label;
   return [labelled, select];
 }
 
@@ -190,7 +192,7 @@ function chooseSeed(box) {
   function show() {
     for (const section of sections) section.hidden = section.dataset.seed !== select.value;
   }
-  toolbar(box, labelled);
+  toolbar(box, labelled, select);
   show();
 }
 
@@ -226,7 +228,7 @@ function compareStrategies(data) {
     write();
     new DataTable.Api(table).rows().invalidate("dom").draw(false);
   }
-  toolbar(table.closest(".scroll"), labelA, labelB);
+  toolbar(table.closest(".scroll"), labelA, a, labelB, b);
   write();
 }
 
