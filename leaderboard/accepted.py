@@ -7,7 +7,7 @@ is: no cell, method, board or suite version of it is replaced, and nothing that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from benchmarks.records import Record, contradiction, key_of
 from benchmarks.submission import NAMES, file_sha256, path_of, read_manifest, read_records
 from benchmarks.submission_report import ReportError, check_report, read_report, report_path
 from leaderboard.badges import ORDER, Badge, Origin
-from leaderboard.load import Loaded, belonging, board_of, in_order, load, subject_of
+from leaderboard.load import BoardName, Entry, Fault, Index, Mapped, belonging, board_of, in_order, index_of, read_whole
 
 
 @dataclass(frozen=True)
@@ -51,29 +51,31 @@ class SubmissionRefusedError(ValueError):
     """A submission that has no place on the board; the message names its file and the fault."""
 
 
-def load_board(results: Path, submissions: Path) -> Loaded:
-    """Read the official records and the accepted submissions.
+def index_of_board(results: Path, submissions: Path, mapped: Mapped = map) -> Index:
+    """Return what there is of official records and accepted submissions.
 
     Args:
         results: the folder of the official records.
         submissions: the folder of the archives and their reports; it need not be there.
+        mapped: may read files in several processes.
     """
     found: list[Submission] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     for archive in sorted(submissions.glob("*.zip")):
         try:
             found.append(read_submission(archive))
         except SubmissionRefusedError as error:
-            faults.append(str(error).replace(f"{submissions}{os.sep}", ""))
-    loaded = official(load(results))
+            faults.append(Fault(("submissions", archive.name), str(error).replace(f"{submissions}{os.sep}", "")))
+    index = official(index_of(results, mapped))
     for submission in by_strength(found):
-        loaded = with_submission(loaded, submission)
-    return replace(loaded, faults=(*loaded.faults, *faults))
+        index = with_submission(index, submission, results)
+    return replace(index, faults=(*index.faults, *faults))
 
 
-def official(loaded: Loaded) -> Loaded:
-    """Return the records of a folder as this project's own."""
-    return replace(loaded, origins={(record.suite, record.key): Origin("official") for record in loaded.records})
+def official(index: Index) -> Index:
+    """Return the entries of a folder as this project's own."""
+    own = Origin("official")
+    return replace(index, entries=tuple(replace(entry, origin=own) for entry in index.entries))
 
 
 def by_strength(submissions: Iterable[Submission]) -> list[Submission]:
@@ -136,16 +138,23 @@ def _fault_of(record: Record) -> str | None:
     return None if fault is None else fault.rstrip(".")
 
 
-def with_submission(loaded: Loaded, submission: Submission) -> Loaded:
-    """Return what is on the board when a submission is added to what stands there."""
-    fresh = tuple(additions(loaded.records, belonging(submission.records).records))
-    origins = {(record.suite, record.key): submission.origin for record in fresh}
-    return replace(
-        loaded,
-        records=in_order((*loaded.records, *fresh)),
-        origins={**loaded.origins, **origins},
-        submissions=(*loaded.submissions, submission),
-    )
+def with_submission(index: Index, submission: Submission, results: Path) -> Index:
+    """Return what is on the board when a submission is added to what stands there.
+
+    Args:
+        results: where the files of the entries are; those of the submission's boards are read whole.
+    """
+    submitted = [
+        replace(Entry.of(record), origin=submission.origin, whole=record) for record in belonging(submission.records)
+    ]
+    boards = {entry.board for entry in submitted}
+    standing, _ = read_whole(results, [entry for entry in index.entries if entry.board in boards])
+    fresh = additions(index.entries, _images_of(standing), submitted)
+    return replace(index, entries=in_order((*index.entries, *fresh)), submissions=(*index.submissions, submission))
+
+
+Images = Mapping[BoardName, Set[str]]
+"""Board -> the test images of its records that are ok, as hashes."""
 
 
 @dataclass
@@ -156,45 +165,54 @@ class _Board:
         subject: data, checkpoint and protocol of all its records.
         methods: those that have a record.
         seeds: all of them.
-        images: the test images of all records that are ok, as a hash.
     """
 
     subject: str
     methods: set[str] = field(default_factory=set)
     seeds: set[int] = field(default_factory=set)
-    images: set[str] = field(default_factory=set)
 
 
-def additions(standing: Sequence[Record], submitted: Iterable[Record]) -> Iterator[Record]:
+def additions(standing: Iterable[Entry], images: Images, submitted: Iterable[Entry]) -> Iterator[Entry]:
     """Yield the submitted records that may stand beside others.
 
     They are whole comparisons that are not there, and methods that a board has not, with its images and the seeds it
     asks for. A board more, a seed more or a newer version would make what stands there incomplete, or take its place.
+
+    Args:
+        images: of what stands on the boards of the submitted records.
+        submitted: entries that have their record with them.
     """
-    versions = {record.suite: record.suite_version for record in standing}
-    comparisons = {board_of(record)[:4] for record in standing}
-    boards: dict[tuple[str, ...], _Board] = {}
-    for record in standing:
-        board = boards.setdefault(board_of(record), _Board(subject_of(record)))
-        board.methods.add(record.method)
-        if record.seed is not None:
-            board.seeds.add(record.seed)
-        if record.status == "ok":
-            board.images.add(_images(record))
-    for record in submitted:
-        name = board_of(record)
-        if versions.get(record.suite, record.suite_version) != record.suite_version:
+    versions: dict[str, int] = {}
+    boards: dict[BoardName, _Board] = {}
+    for entry in standing:
+        versions[entry.board.suite] = entry.suite_version
+        board = boards.setdefault(entry.board, _Board(entry.subject))
+        board.methods.add(entry.method)
+        if entry.seed is not None:
+            board.seeds.add(entry.seed)
+    comparisons = {name[:4] for name in boards}
+    for entry in submitted:
+        if versions.get(entry.board.suite, entry.suite_version) != entry.suite_version:
             continue
-        if name[:4] not in comparisons or _has_room(boards.get(name), record):
-            yield record
+        known = images.get(entry.board, frozenset())
+        if entry.board[:4] not in comparisons or _has_room(boards.get(entry.board), known, entry):
+            yield entry
 
 
-def _has_room(board: _Board | None, record: Record) -> bool:
-    if board is None or board.subject != subject_of(record) or record.method in board.methods:
+def _has_room(board: _Board | None, images: Set[str], entry: Entry) -> bool:
+    if board is None or board.subject != entry.subject or entry.method in board.methods:
         return False
-    if record.status == "ok" and board.images and _images(record) not in board.images:
+    if images and entry.whole is not None and entry.whole.status == "ok" and _images(entry.whole) not in images:
         return False
-    return record.seed is None or not board.seeds or record.seed in board.seeds
+    return entry.seed is None or not board.seeds or entry.seed in board.seeds
+
+
+def _images_of(records: Iterable[Record]) -> Images:
+    found: dict[BoardName, set[str]] = {}
+    for record in records:
+        if record.status == "ok":
+            found.setdefault(board_of(record), set()).add(_images(record))
+    return found
 
 
 def _images(record: Record) -> str:

@@ -55,25 +55,26 @@ def weakest(badges: Iterable[Badge | None]) -> Badge | None:
     return max(badges, key=ORDER.index, default=None)
 
 
+def counted_among(badges: Iterable[Badge | None]) -> frozenset[Badge | None]:
+    """Return the badges that take part in ranks, in a comparison that has all of these.
+
+    Numbers that nobody ran again are shown, and move nobody else; among themselves they are ranked.
+    """
+    found = frozenset(badges)
+    return found - {"self-reported"} or found
+
+
 @dataclass(frozen=True)
 class Judge:
     """Tells whose results take part in ranks.
 
-    Numbers that nobody ran again are shown, and move nobody else; among themselves they are ranked.
-
     Args:
-        origins: of all records.
-        counted: the badges that take part.
+        origins: of all records that it is asked about.
+        counted: the badges that take part, as `counted_among` tells them of the whole comparison.
     """
 
     origins: Origins
     counted: frozenset[Badge | None]
-
-    @classmethod
-    def over(cls, records: Iterable[Record], origins: Origins) -> Judge:
-        """Return the judge of a comparison that has these records."""
-        found = frozenset(badge_of(record, origins) for record in records)
-        return cls(origins, found - {"self-reported"} or found)
 
     def badge(self, records: Iterable[Record]) -> Badge | None:
         """Return the badge of a row that has these records."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations, groupby
-from types import MappingProxyType
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
-from benchmarks.results import BAR, METHOD, bar_of, gap_to_full_precision, is_dqss, reading_place, share_closed
-from leaderboard.badges import ORDER, Badge, Judge, Origins, badge_of
-from leaderboard.significance import holm
-from leaderboard.standings import Standings, Tally
-from leaderboard.statistics import Gain, PairedTest, Verdict, gain_over, mean_gain, paired_test, sample_of
+from benchmarks.results import BAR, METHOD, is_dqss
+from leaderboard.badges import ORDER, Badge
+from leaderboard.pairs import Pairs
+from leaderboard.standings import Standings
+from leaderboard.statistics import Gain, PairedTest, Verdict
 
 State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 """Only a complete row, every seed ok, has a gain and can take part in ranks."""
@@ -34,6 +32,11 @@ class Row:
         closed: percent of the distance from the bar to full precision that the gain covers; None without a gain, or
             where the bar is hardly below full precision.
         rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
+        agreement: how often two seeds chose alike, in percent: the mean over layers, kinds (weight and activation) and
+            pairs of seeds; None for fewer than two strategies.
+        pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
+        size_bytes: mean over the seeds that are ok.
+        bops: the same.
         badge: the weakest of its records; None where they have none.
         ranked: complete, and with a badge that takes part in ranks; only then can it be the bar.
     """
@@ -48,6 +51,10 @@ class Row:
     test: PairedTest | None
     closed: float | None
     rank: Literal["best", "tied"] | None
+    agreement: float | None
+    pair: tuple[str, str] | None
+    size_bytes: float | None
+    bops: float | None
     badge: Badge | None
     ranked: bool
 
@@ -69,33 +76,11 @@ class Row:
 
     @property
     def seconds(self) -> float | None:
-        return _mean([record.search_seconds for record in self.ok])
+        return mean([record.search_seconds for record in self.ok])
 
     @property
     def forward_passes(self) -> float | None:
-        return _mean([record.forward_passes for record in self.ok])
-
-    @property
-    def agreement(self) -> float | None:
-        """How often two seeds chose alike, in percent; None for fewer than two strategies.
-
-        It is the mean over layers, kinds (weight and activation) and pairs of seeds.
-        """
-        strategies = [record.strategy for record in self.ok if record.strategy]
-        alike = [
-            getattr(first[name], kind) == getattr(second[name], kind) if name in first and name in second else False
-            for first, second in combinations(strategies, 2)
-            for name in first.keys() | second.keys()
-            for kind in ("weight", "activation")
-        ]
-        return 100 * sum(alike) / len(alike) if alike else None
-
-    @property
-    def pair(self) -> tuple[str, str] | None:
-        """The (weight, activation) quantizers where every layer of every seed has the same ones."""
-        choices = [choice for record in self.ok for choice in (record.strategy or {}).values()]
-        pairs = {(choice.weight, choice.activation) for choice in choices}
-        return pairs.pop() if len(pairs) == 1 else None
+        return mean([record.forward_passes for record in self.ok])
 
 
 @dataclass(frozen=True)
@@ -105,11 +90,14 @@ class Board:
     Args:
         mode: of all its methods.
         bar: the method that gains are over, best-uniform; in training the uniform method with the best score on
-            search-validation among the complete ones, None where none is complete.
+            search-validation among the ranked ones, None where none is ranked.
         full_precision: the lowest and highest score of the checkpoint among the records with the strongest badge; they
             should be equal.
         seeds: all that any method has here.
         rows: complete ones first, best score first; then the others in reading order.
+        has_strategy: whether DQSS found a strategy here, so that the board has a page of it.
+        has_pictures: whether any method's records have pictures, so that the board has a page of them.
+        pairs: how sure the difference of any two ranked rows is.
     """
 
     model: str
@@ -119,6 +107,9 @@ class Board:
     full_precision: tuple[float, float] | None
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    has_strategy: bool
+    has_pictures: bool
+    pairs: Pairs
 
     def row(self, method: str) -> Row | None:
         """Return the row of a method, None where the comparison has no such method."""
@@ -170,9 +161,9 @@ class Headline:
     """DQSS against the bar of each board at one bit-width.
 
     Args:
-        gain: mean over the models where both are complete; None where there is none.
+        gain: mean over the models where both are ranked; None where there is none.
         closed: percent of the gap to full precision, the mean over the models where there is one to close.
-        verdicts: model -> verdict; None where either side is not complete.
+        verdicts: model -> verdict; None where either side is not ranked.
     """
 
     bits: str
@@ -191,12 +182,11 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What may be ranked together: one suite, task, mode and protocol.
+class Place:
+    """What a comparison is named by: all boards of one suite, task, mode and protocol.
 
     Args:
-        seeds: all that any board has.
-        standings: ranks of the methods over all boards; None where no row is complete.
+        metric: None where no record has a score.
     """
 
     suite: str
@@ -205,6 +195,19 @@ class Comparison:
     mode: str
     protocol: str
     metric: MetricFacts | None
+
+
+@dataclass(frozen=True)
+class Comparison(Place):
+    """What may be ranked together.
+
+    Args:
+        seeds: all that any board has.
+        records: of all boards.
+        boards: of every model at every bit-width, whether or not there is a record.
+        standings: ranks of the methods over all boards; None where no row is ranked.
+    """
+
     models: tuple[str, ...]
     bits: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -213,26 +216,11 @@ class Comparison:
     headlines: tuple[Headline, ...]
     standings: Standings | None
 
-
-NO_ORIGINS: Origins = MappingProxyType({})
-
-
-def compare(records: Iterable[Record], origins: Origins = NO_ORIGINS) -> tuple[Comparison, ...]:
-    """Return every comparison that the records make: those with the strongest badge first, then the largest.
-
-    Args:
-        origins: where records are from, which decides whose rows are ranked.
-    """
-
-    def place(item: tuple[tuple[str, ...], list[Record]]) -> tuple[int, int, tuple[str, ...]]:
-        names, group = item
-        return min(ORDER.index(badge_of(record, origins)) for record in group), -len(group), names
-
-    groups: dict[tuple[str, str, str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.suite, record.task, record.mode, record.protocol), []).append(record)
-    ordered = sorted(groups.items(), key=place)
-    return tuple(_comparison(group, origins) for _, group in ordered)
+    @property
+    def badge(self) -> Badge | None:
+        """The strongest of its rows; None where they have none."""
+        badges = (row.badge for board in self.boards for row in board.rows if row.records)
+        return min(badges, key=ORDER.index, default=None)
 
 
 def bits_order(bits: str) -> tuple[int, str]:
@@ -249,134 +237,7 @@ def natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isascii() and part.isdigit() else -1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _comparison(records: list[Record], origins: Origins) -> Comparison:
-    models = tuple(sorted({record.model for record in records}, key=natural_order))
-    widths = tuple(sorted({record.bits for record in records}, key=bits_order))
-    methods = sorted({record.method for record in records})
-    # The whole grid, so that a cell without any record is seen to be missing.
-    grid: dict[tuple[str, str], list[Record]] = {(model, bits): [] for bits in widths for model in models}
-    for record in records:
-        grid[record.model, record.bits].append(record)
-    first = records[0]
-    judge = Judge.over(records, origins)
-    tally = Tally(sorted({record.method for record in records if judge.badge([record]) in judge.counted}))
-    boards = _corrected([_board(*names, first.mode, here, methods, judge, tally) for names, here in grid.items()])
-    return Comparison(
-        suite=first.suite,
-        suite_version=first.suite_version,
-        task=first.task,
-        mode=first.mode,
-        protocol=first.protocol,
-        metric=next((record.metric for record in records if record.metric), None),
-        models=models,
-        bits=widths,
-        seeds=tuple(sorted({record.seed for record in records if record.seed is not None})),
-        records=tuple(records),
-        boards=boards,
-        headlines=tuple(_headline(bits, [board for board in boards if board.bits == bits]) for bits in widths),
-        standings=tally.standings(_wins(boards)),
-    )
-
-
-def _board(
-    model: str, bits: str, mode: str, here: list[Record], methods: list[str], judge: Judge, tally: Tally
-) -> Board:
-    """Return a board, and count its ranked rows in a tally."""
-    measured = [r.full_precision_score for r in judge.strongest(here) if r.full_precision_score is not None]
-    runs: dict[str, list[Record]] = {method: [] for method in methods}
-    for record in here:
-        runs[record.method].append(record)
-    # More seeds for one board must not make the others look unfinished.
-    asked = tuple(sorted({record.seed for record in here if record.seed is not None}))
-    seeds = {method: _expected_seeds(group, asked) for method, group in runs.items()}
-    states = {method: _state(group, seeds[method]) for method, group in runs.items()}
-    samples = {method: sample_of(group) for method, group in runs.items() if states[method] == "complete"}
-    badges = {method: judge.badge(group) for method, group in runs.items()}
-    rivals = {method: sample for method, sample in samples.items() if badges[method] in judge.counted}
-    tally.add(rivals)
-    leader = max(rivals, key=lambda method: (rivals[method].score, method), default=None)
-    bar = bar_of(mode, {method: runs[method] for method in rivals})
-    bars = None if bar is None else rivals.get(bar)
-
-    def row(method: str) -> Row:
-        group, sample = runs[method], samples.get(method)
-        gain = None if sample is None or bars is None else gain_over(sample, bars)
-        test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
-        rank: Literal["best", "tied"] | None = None
-        if sample is not None and method in rivals and leader is not None:
-            best = rivals[leader]
-            apart = gain if gain is not None and best is bars else gain_over(sample, best)
-            rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
-        score = _mean([record.score for record in group])
-        closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
-        facts = (score, _gaps(group), gain, test, closed, rank, badges[method], method in rivals)
-        return Row(method, states[method], tuple(group), seeds[method], *facts)
-
-    rows = sorted((row(method) for method in methods), key=_row_order)
-    full_precision = (min(measured), max(measured)) if measured else None
-    return Board(model, bits, mode, bar, full_precision, asked, tuple(rows))
-
-
-def _corrected(boards: Sequence[Board]) -> tuple[Board, ...]:
-    """Return boards with the tests of each method corrected for how many cells it is tested in."""
-    tests = [(row.method, i, row.test) for i, board in enumerate(boards) for row in board.rows if row.test]
-    tests.sort(key=lambda item: item[:2])
-    found: dict[tuple[str, int], PairedTest] = {}
-    for _, family in groupby(tests, key=lambda item: item[0]):
-        members = list(family)
-        corrected = holm([test.p for _, _, test in members])
-        for (method, i, test), p in zip(members, corrected, strict=True):
-            found[method, i] = replace(test, holm=p)
-    return tuple(
-        replace(board, rows=tuple(replace(row, test=found.get((row.method, i))) for row in board.rows))
-        for i, board in enumerate(boards)
-    )
-
-
-def _wins(boards: Sequence[Board]) -> dict[str, int]:
-    """Return in how many cells each method won over the bar; without one that is the bar of all boards."""
-    wins: dict[str, int] = {}
-    for board in boards:
-        for row in board.rows:
-            wins[row.method] = wins.get(row.method, 0) + (row.gain is not None and row.gain.verdict == "win")
-    bars = {board.bar for board in boards if board.bar is not None}
-    return {method: count for method, count in wins.items() if bars != {method}}
-
-
-def _expected_seeds(group: Sequence[Record], asked: Sequence[int]) -> int:
-    own = {record.seed for record in group}
-    return 1 if own <= {None} else len(own.union(asked))
-
-
-def _gaps(group: Sequence[Record]) -> float | None:
-    return _mean([gap_to_full_precision(record) for record in group])
-
-
-def _state(group: Sequence[Record], seeds: int) -> State:
-    statuses = [record.status for record in group]
-    done = statuses.count("ok")
-    if done:
-        return "complete" if done == seeds else "incomplete"
-    return "failed" if "failed" in statuses else "skipped" if statuses else "missing"
-
-
-def _row_order(row: Row) -> tuple[bool, float, tuple[int, int, str]]:
-    if row.state != "complete" or row.score is None:
-        return True, 0.0, reading_place(row.method)
-    return False, -row.score, reading_place(row.method)
-
-
-def _headline(bits: str, boards: list[Board]) -> Headline:
-    pairs = []
-    for board in boards:
-        mine, theirs = board.row(METHOD), board.bar_row
-        if mine and theirs and mine.ranked and mine.gain is not None:
-            pairs.append((sample_of(mine.ok), sample_of(theirs.ok)))
-    verdicts = {board.model: board.gain.verdict if board.gain else None for board in boards}
-    closed = _mean([board.closed for board in boards])
-    return Headline(bits, mean_gain(pairs) if pairs else None, closed, verdicts)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are there."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -1,45 +1,101 @@
-"""Write the site: HTML files that carry their own style, open from disk and load nothing."""
+"""Write the site: HTML files that open from disk and load nothing but the files in `assets`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from benchmarks.results import METHOD
 from benchmarks.storage import write_atomically
-from leaderboard.accepted import load_board
-from leaderboard.badges import WORDS
-from leaderboard.boards import compare
-from leaderboard.load import load
+from leaderboard.accepted import index_of_board
+from leaderboard.badges import WORDS, Badge, Judge, counted_among
+from leaderboard.boards import Comparison
+from leaderboard.comparing import Worked, in_order, put_together, work_out
+from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, read_whole
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
-from leaderboard.views import VIEWS, base, chart, wording
+from leaderboard.thin import thinned
+from leaderboard.views import BOARD_VIEWS, VIEWS, base, chart, overview, wording
+from leaderboard.workers import Workers
 
 HERE = Path(__file__).parent
 OFFICIAL, SUBMISSIONS = HERE / "results", HERE / "submissions"
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
+ASSETS = {
+    "style.css": "style.css",
+    "site.js": "site.js",
+    "compare.js": "compare.js",
+    "datatables.min.js": "datatables/datatables.min.js",
+    "LICENSE.datatables.txt": "datatables/LICENSE.txt",
+}
+"""What pages load, and the licence of what is not ours: name in the site's `assets` -> file of `static/`."""
+# Scripts and styles are files of the site, none stands in a page. Browsers differ in what 'self' means for a file on
+# disk; no page from a server may load one.
+POLICY = (
+    "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file: data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+# With fewer files than this, other processes would take longer to start than they spare.
+FEW = 1000
+# Records that are worth the way to another process and back.
+WORTH = 50
 
 
 class BoardError(ValueError):
     """There is nothing to build a board from; the message says what to do."""
 
 
-def build_site(results: Path, site: Path, submissions: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Job:
+    """Boards to work out in one go.
+
+    Args:
+        boards: the entries of each.
+        methods: for each, all that its comparison has.
+        counted: for each, the badges that take part in the ranks of its comparison.
+    """
+
+    results: Path
+    site: Path
+    boards: tuple[tuple[Entry, ...], ...]
+    methods: tuple[tuple[str, ...], ...]
+    counted: tuple[frozenset[Badge | None], ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A board worked out, its own pages written.
+
+    Args:
+        worked: its records are light; None where no file of it is a record.
+        paths: of its pages.
+    """
+
+    worked: Worked | None
+    faults: tuple[Fault, ...]
+    paths: tuple[str, ...]
+
+
+def build_site(results: Path, site: Path, submissions: Path | None = None, processes: int | None = None) -> Path:
     """Write the leaderboard of a results folder, or the public one, and return its first page.
 
-    The same records give the same bytes. Each file is replaced whole, the first page last.
+    The same records give the same bytes. Each file is replaced whole, the first page last. Boards are worked out one at
+    a time, so that the records of few are in memory.
 
     Args:
         results: the folder of a run; records lie in it as `<suite>/<key>.json`.
         site: the folder to write to; made where it is not, files of others in it are left alone.
         submissions: the folder of accepted submissions, for the public leaderboard: `results` are its official records
             then. None for somebody's own results, which have no badges.
+        processes: how many work; None for as many as there are processors, or one for few records.
 
     Raises:
         BoardError: there is no such folder, or no record in it can be read.
@@ -49,21 +105,99 @@ def build_site(results: Path, site: Path, submissions: Path | None = None) -> Pa
         raise BoardError(
             f"results: no folder '{results}'. Run a suite first: dqss-bench run quickstart --out {results}"
         )
-    loaded = load(results) if submissions is None else load_board(results, submissions)
-    if not loaded.records:
-        faults = "".join(f"\n  {fault}" for fault in loaded.faults)
+    if processes is None:
+        processes = 1 if fewer_files_than(results, FEW) else os.cpu_count() or 1
+    with Workers(processes) as workers:
+        mapped = workers.map
+        index = index_of(results, mapped) if submissions is None else index_of_board(results, submissions, mapped)
+        comparisons, faults, written = _work_out(results, site, index, workers)
+    words = tuple(fault.words for fault in sorted(faults))
+    if not comparisons:
         raise BoardError(
             f"results: no readable record in '{results}'. Run a suite first: dqss-bench run quickstart --out {results}"
-            + (f"\nFiles that do not count:{faults}" if faults else "")
+            + ("\nFiles that do not count:" + "".join(f"\n  {fault}" for fault in words) if words else "")
         )
-    content = base.Content(compare(loaded.records, loaded.origins), loaded)
-    environment = make_environment()
-    pages = [page for view in VIEWS for page in view(content)]
-    for page in pages:
-        values = {"page": page, **page.values}
-        write_atomically(site / page.path, environment.get_template(page.template).render(values))
-    _remove_stale(site, {page.path for page in pages})
+    records = tuple(record for comparison in comparisons for record in comparison.records)
+    loaded = Loaded(records, words, index.superseded, origins_of(index.entries), index.submissions)
+    content = base.Content(comparisons, loaded)
+    for view in VIEWS:
+        for page in view(content):
+            _write(site, page)
+            written.add(page.path)
+    for name, source in ASSETS.items():
+        write_atomically(site / "assets" / name, (HERE / "static" / source).read_text(encoding="utf-8"))
+    _remove_stale(site, written)
     return site / "index.html"
+
+
+def _work_out(
+    results: Path, site: Path, index: Index, workers: Workers
+) -> tuple[tuple[Comparison, ...], list[Fault], set[str]]:
+    """Return all comparisons, the faults of files, and the paths of the pages that were written."""
+    groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.board[:4])]
+    methods = [tuple(sorted({entry.method for entry in group})) for group in groups]
+    counted = [counted_among(entry.origin.badge if entry.origin else None for entry in group) for group in groups]
+    done = chain.from_iterable(workers.map(_do, list(_jobs(results, site, groups, methods, counted))))
+    comparisons: list[Comparison] = []
+    faults = list(index.faults)
+    written: set[str] = set()
+    for group, names, badges in zip(groups, methods, counted, strict=True):
+        boards = {entry.board for entry in group}
+        found = [next(done) for _ in boards]
+        faults += [fault for one in found for fault in one.faults]
+        written.update(path for one in found for path in one.paths)
+        worked = [one.worked for one in found if one.worked is not None]
+        if worked:
+            models, widths = {board.model for board in boards}, {board.bits for board in boards}
+            comparisons.append(put_together(worked, models, widths, names, badges))
+    return in_order(comparisons), faults, written
+
+
+def _jobs(
+    results: Path,
+    site: Path,
+    groups: Sequence[tuple[Entry, ...]],
+    methods: Sequence[tuple[str, ...]],
+    counted: Sequence[frozenset[Badge | None]],
+) -> Iterator[Job]:
+    """Yield all boards in their order, as many at once as are worth the way to another process."""
+    boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None]]] = []
+    for group, names, badges in zip(groups, methods, counted, strict=True):
+        for _, board in groupby(group, key=lambda entry: entry.board):
+            boards.append((tuple(board), names, badges))
+            if sum(len(entries) for entries, *_ in boards) >= WORTH:
+                yield Job(results, site, *map(tuple, zip(*boards, strict=True)))
+                boards = []
+    if boards:
+        yield Job(results, site, *map(tuple, zip(*boards, strict=True)))
+
+
+def _do(job: Job) -> list[Done]:
+    return [_do_board(job, *board) for board in zip(job.boards, job.methods, job.counted, strict=True)]
+
+
+def _do_board(job: Job, entries: Sequence[Entry], methods: Sequence[str], counted: frozenset[Badge | None]) -> Done:
+    """Read a board's records, work it out and write its own pages."""
+    records, faults = read_whole(job.results, entries)
+    if not records:
+        return Done(None, tuple(faults), ())
+    worked = work_out(records, methods, Judge(origins_of(entries), counted))
+    paths = []
+    for view in BOARD_VIEWS:
+        for page in view(worked.place, worked.board):
+            _write(job.site, page)
+            paths.append(page.path)
+    return Done(thinned(worked), tuple(faults), tuple(paths))
+
+
+def _write(site: Path, page: base.Page) -> None:
+    text = _environment().get_template(page.template).render({"page": page, **page.values})
+    write_atomically(site / page.path, text)
+
+
+@cache
+def _environment() -> Environment:
+    return make_environment()
 
 
 def make_environment() -> Environment:
@@ -77,7 +211,12 @@ def make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     for name in (
+        "heading",
+        "kilobytes",
+        "giga",
+        "definition",
         "number",
+        "significant",
         "signed",
         "interval",
         "p_value",
@@ -89,8 +228,8 @@ def make_environment() -> Environment:
         "budget_words",
     ):
         environment.filters[name] = getattr(wording, name)
-    for name in ("comparison_anchor", "board_anchor", "strategy_path", "pictures_path", "record_anchor"):
-        environment.globals[name] = getattr(base, name)
+    for path in base.PATHS:
+        environment.globals[path.__name__] = path
     for name in ("bar_name", "bar_words"):
         environment.globals[name] = getattr(wording, name)
     environment.globals.update(_shared())
@@ -98,13 +237,8 @@ def make_environment() -> Environment:
 
 
 def _shared() -> dict[str, Any]:
-    style = (HERE / "static" / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    # The style stands in the page and is allowed by its hash: browsers differ in what 'self' means for a file on disk.
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     return {
-        "style": Markup(style),
-        "policy": policy,
+        "policy": POLICY,
         "generator": GENERATOR,
         "method": METHOD,
         "level": LEVEL,
@@ -112,12 +246,18 @@ def _shared() -> dict[str, Any]:
         "verdicts": wording.VERDICTS,
         "badge_words": WORDS,
         "chart_width": chart.WIDTH,
+        "plot_box": chart.BOX,
+        "verdict_of": overview.verdict_of,
+        "uneven_seeds": overview.uneven_seeds,
     }
 
 
 def _remove_stale(site: Path, written: set[str]) -> None:
-    """Take away the pages of boards of an earlier build, whose records are gone."""
-    for path in sorted([*site.glob("strategies/*.html"), *site.glob("pictures/*.html")]):
-        mark = f'<meta name="generator" content="{GENERATOR}">'
-        if path.relative_to(site).as_posix() not in written and mark in path.read_text(errors="replace")[:4000]:
-            path.unlink()
+    """Take away the pages of an earlier build whose records are gone."""
+    for path in sorted([*site.glob("*.html"), *site.glob("*/*.html"), *site.glob("outcomes/*.json")]):
+        marks = (f'<meta name="generator" content="{GENERATOR}">', f'{{"generator": "{GENERATOR}"')
+        if path.relative_to(site).as_posix() not in written:
+            with path.open(errors="replace") as file:
+                beginning = file.read(4000)
+            if any(mark in beginning for mark in marks):
+                path.unlink()

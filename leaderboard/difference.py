@@ -13,8 +13,9 @@ from benchmarks.progress import cell_name, one_line
 from benchmarks.records import Record
 from benchmarks.submission_report import report_path
 from leaderboard.accepted import SubmissionRefusedError, official, read_submission, unchecked, with_submission
-from leaderboard.boards import Board, Comparison, compare
-from leaderboard.load import Loaded, load
+from leaderboard.boards import Board, Comparison
+from leaderboard.comparing import compare
+from leaderboard.load import Index, Loaded, index_of, read_index
 
 Change = Literal["new", "gone", "changed"]
 SHOWN = 200
@@ -118,7 +119,7 @@ def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
     """
     first = _folder(before)
     if after.is_dir():
-        return first, _folder(after)
+        return read_index(before, first), read_index(after, _folder(after))
     if not after.exists():
         raise DifferenceError(f"no folder or submission '{after}'.", False)
     first = official(first)
@@ -126,15 +127,15 @@ def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
         submission = (read_submission if report_path(after).exists() else unchecked)(after)
     except SubmissionRefusedError as error:
         raise DifferenceError(str(error), True) from error
-    return first, with_submission(first, submission)
+    return read_index(before, first), read_index(before, with_submission(first, submission, before))
 
 
-def _folder(folder: Path) -> Loaded:
+def _folder(folder: Path) -> Index:
     if not folder.is_dir():
         raise DifferenceError(
             f"no folder '{folder}'. Name a results folder first, then another or a submission.", False
         )
-    return load(folder)
+    return index_of(folder)
 
 
 def compare_boards(before: Loaded, after: Loaded) -> Difference:

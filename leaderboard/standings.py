@@ -20,7 +20,7 @@ Counts = numpy.ndarray[Any, numpy.dtype[numpy.float32]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Ranked:
     """One method among all.
 
     Args:
@@ -53,15 +53,48 @@ class Standings:
             fewer than two tested methods or cells.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[Ranked, ...]
     cells: int
     tested: int
     friedman: float | None
     difference: float | None
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What the standings need of one cell: scores and resampled ranks, not its images.
+
+    Args:
+        scores: of the methods that are complete in it, in the order of the alphabet.
+        images: what tells which test images these are, and how many.
+        resampled: (K, RESAMPLES) the rank of each of these methods in each resample; None where they do not pair.
+    """
+
+    scores: dict[str, float]
+    images: tuple[object, ...]
+    resampled: Counts | None
+
+
+def cell_of(samples: Mapping[str, Sample]) -> Cell | None:
+    """Return what a cell adds to the standings; None for a cell without any method, which counts for nothing.
+
+    Args:
+        samples: the methods that are complete in it.
+    """
+    if not samples:
+        return None
+    methods = sorted(samples)
+    first = samples[methods[0]]
+    images = (*first.images, 0 if first.outcomes is None else len(first.outcomes))
+    resampled: Counts | None = None
+    if all(one.pairs_with(first) for one in samples.values()):
+        sums = _resampled_scores([samples[method] for method in methods])
+        resampled = ranks(sums.T.astype(numpy.float64)).T.astype(numpy.float32)
+    return Cell({method: samples[method].score for method in methods}, images, resampled)
+
+
 class Tally:
-    """Collects cells one by one, and keeps of each only its scores and resampled ranks, not its images."""
+    """Collects cells one by one, and keeps of each only its scores."""
 
     def __init__(self, methods: Sequence[str]) -> None:
         self._methods = list(methods)
@@ -70,27 +103,19 @@ class Tally:
         self._images: tuple[object, ...] | None = None
         self._paired = True
 
-    def add(self, cell: Mapping[str, Sample]) -> None:
-        """Count a cell.
-
-        Args:
-            cell: the methods that are complete in it; a cell without any counts for nothing.
-        """
-        if not cell:
+    def add(self, cell: Cell) -> None:
+        """Count a cell."""
+        places = [self._methods.index(method) for method in cell.scores]
+        scores = numpy.full(len(self._methods), numpy.nan)
+        scores[places] = list(cell.scores.values())
+        self._scores.append(scores)
+        self._images = self._images or cell.images
+        self._paired = self._paired and cell.images == self._images and cell.resampled is not None
+        if not self._paired or cell.resampled is None:
             return
-        scores = [cell[method].score if method in cell else numpy.nan for method in self._methods]
-        self._scores.append(numpy.array(scores))
-        first = next(iter(cell.values()))
-        images = (*first.images, 0 if first.outcomes is None else len(first.outcomes))
-        self._images = self._images or images
-        self._paired = self._paired and images == self._images and all(one.pairs_with(first) for one in cell.values())
-        if not self._paired:
-            return
-        everyone = numpy.full((len(self._methods), RESAMPLES), numpy.nan)
-        everyone[[method in cell for method in self._methods]] = _resampled_scores(
-            [cell[method] for method in self._methods if method in cell]
-        )
-        found = ranks(everyone.T).T
+        # Those that are not complete share the last ranks.
+        found = numpy.full((len(scores), RESAMPLES), (len(scores) + len(places) + 1) / 2)
+        found[places] = cell.resampled
         self._resampled = found if self._resampled is None else self._resampled + found
 
     def standings(self, wins: Mapping[str, int]) -> Standings | None:
@@ -116,7 +141,7 @@ class Tally:
         groups = [""] * tested if difference is None else tie_groups([float(average[i]) for i in judged], difference)
         letters = dict(zip(judged, groups, strict=True))
         places = tuple(
-            Place(
+            Ranked(
                 method=self._methods[i],
                 rank=float(average[i]),
                 interval=intervals[i] if intervals else None,

@@ -1,9 +1,34 @@
-"""The pages of the site. To add one: a file with a function `pages(content)`, and a line here."""
+"""The pages of the site. To add one: a file with a function `pages`, and a line here."""
 
 from __future__ import annotations
 
-from leaderboard.views import cells, overview, pictures, strategies
-from leaderboard.views.base import View
+from leaderboard.views import (
+    about,
+    cells,
+    compare,
+    comparison,
+    layers,
+    methods,
+    models,
+    outcomes,
+    overview,
+    pareto,
+    pictures,
+)
+from leaderboard.views.base import BoardView, View
+
+BOARD_VIEWS: tuple[BoardView, ...] = (layers.pages, pictures.pages, outcomes.pages)
+"""Pages of one board, which show what only its records have whole. They are made while the board is worked out."""
 
 # The overview is written last, so that it never links to a page that is not there yet.
-VIEWS: tuple[View, ...] = (strategies.pages, pictures.pages, cells.pages, overview.pages)
+VIEWS: tuple[View, ...] = (
+    cells.pages,
+    pareto.pages,
+    compare.pages,
+    comparison.pages,
+    models.pages,
+    methods.pages,
+    about.pages,
+    overview.pages,
+)
+"""Pages of the whole; records are light there, as `leaderboard.thin` leaves them."""

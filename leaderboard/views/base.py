@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.records import Record, key_of
-from leaderboard.boards import Board, Comparison
+from leaderboard.boards import Board, Comparison, Place
 from leaderboard.load import Loaded
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything a page can show."""
+    """Everything that a page of the whole can show; its records are light."""
 
     comparisons: tuple[Comparison, ...]
     loaded: Loaded
@@ -41,6 +41,7 @@ class Page:
 
 
 View = Callable[[Content], Iterator[Page]]
+BoardView = Callable[[Place, Board], Iterator[Page]]
 
 
 def slug(*names: str) -> str:
@@ -53,31 +54,81 @@ def slug(*names: str) -> str:
     return f"{readable}-{key_of({'names': names})[:6]}"
 
 
-def comparison_anchor(comparison: Comparison) -> str:
-    """Return the id of a comparison's section."""
-    return slug(comparison.suite, comparison.task, comparison.mode, comparison.protocol)
+def comparison_anchor(place: Place) -> str:
+    """Return the id of a comparison's section on the first page."""
+    return slug(*_comparison_names(place))
 
 
-def board_anchor(comparison: Comparison, board: Board) -> str:
-    """Return the id of a board's section."""
-    return slug(*_names(comparison, board))
+def comparison_path(place: Place) -> str:
+    """Return where the page of a comparison, all its methods and cells, lies."""
+    return f"boards/{comparison_anchor(place)}.html"
 
 
-def strategy_path(comparison: Comparison, board: Board) -> str:
-    """Return where the page with DQSS's strategies of a board lies."""
-    return f"strategies/{slug(*_names(comparison, board))}.html"
+def pareto_path(place: Place) -> str:
+    """Return where the page with a comparison's Pareto fronts lies."""
+    return f"pareto/{comparison_anchor(place)}.html"
 
 
-def pictures_path(comparison: Comparison, board: Board) -> str:
+def compare_path(place: Place) -> str:
+    """Return where the page that sets two methods of a comparison against each other lies."""
+    return f"compare/{comparison_anchor(place)}.html"
+
+
+def cell_path(place: Place, board: Board) -> str:
+    """Return where the page of a board, all methods on one model at one bit-width, lies."""
+    return f"cells/{slug(*_names(place, board))}.html"
+
+
+def layers_path(place: Place, board: Board) -> str:
+    """Return where the layer explorer of a board lies."""
+    return f"layers/{slug(*_names(place, board))}.html"
+
+
+def outcomes_path(place: Place, board: Board) -> str:
+    """Return where the outcome of every test image, by every record of a board, lies."""
+    return f"outcomes/{slug(*_names(place, board))}.json"
+
+
+def pictures_path(place: Place, board: Board) -> str:
     """Return where the page with a board's pictures lies."""
-    return f"pictures/{slug(*_names(comparison, board))}.html"
+    return f"pictures/{slug(*_names(place, board))}.html"
+
+
+def model_path(task: str, model: str) -> str:
+    """Return where the page of a task's model lies."""
+    return f"models/{slug(task, model)}.html"
+
+
+def method_path(mode: str, method: str) -> str:
+    """Return where the page of a method lies."""
+    return f"methods/{slug(mode, method)}.html"
 
 
 def record_anchor(record: Record) -> str:
-    """Return the id of a record's entry on the page of cells."""
+    """Return the id of a record's entry on the page of its board."""
     return slug(record.suite, record.key[:12])
 
 
-def _names(comparison: Comparison, board: Board) -> tuple[str, ...]:
-    where = (comparison.suite, comparison.task, board.model, board.bits)
-    return (*where, comparison.mode, comparison.protocol)
+PATHS = (
+    comparison_anchor,
+    comparison_path,
+    pareto_path,
+    compare_path,
+    cell_path,
+    layers_path,
+    outcomes_path,
+    pictures_path,
+    model_path,
+    method_path,
+    record_anchor,
+)
+"""What templates make links with."""
+
+
+def _comparison_names(place: Place) -> tuple[str, ...]:
+    return (place.suite, place.task, place.mode, place.protocol)
+
+
+def _names(place: Place, board: Board) -> tuple[str, ...]:
+    where = (place.suite, place.task, board.model, board.bits)
+    return (*where, place.mode, place.protocol)

@@ -1,18 +1,15 @@
-"""The first page: DQSS against the best uniform pair, then every board."""
+"""The first page: in each comparison, what DQSS gains over the best uniform strategy, and what wins where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.results import METHOD
-from leaderboard.boards import Board, Comparison, Headline, Row
-from leaderboard.statistics import Gain
+from leaderboard.boards import Board, Comparison, Headline
+from leaderboard.statistics import Verdict
 from leaderboard.views.base import Content, Page
-from leaderboard.views.chart import Axis, axis_for
-from leaderboard.views.pictures import main_strip, whole_strip
-from leaderboard.views.strategies import has_strategy
-from leaderboard.views.wording import bar_name, bar_words, signed
+
+VERDICTS: tuple[Verdict, ...] = ("win", "tie", "loss", "open")
 
 
 @dataclass(frozen=True)
@@ -21,43 +18,44 @@ class Section:
 
     Args:
         images: how many test images its gains pair; the lowest and the highest count.
+        matrix: model -> its boards, one for each of the comparison's bit-widths.
+        verdicts: of DQSS against the bar -> in how many cells.
+        judged: in how many there is a gain.
     """
 
     comparison: Comparison
-    axis: Axis
     images: tuple[int, int] | None
+    matrix: dict[str, tuple[Board, ...]]
+    verdicts: dict[Verdict, int]
+    judged: int
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> Section:
+        """Return a comparison's section."""
+        counts = [board.images for board in comparison.boards if board.images is not None]
+        gains = [board.gain for board in comparison.boards if board.gain is not None]
+        matrix: dict[str, tuple[Board, ...]] = dict.fromkeys(comparison.models, ())
+        for board in comparison.boards:
+            matrix[board.model] += (board,)
+        verdicts = {verdict: sum(gain.verdict == verdict for gain in gains) for verdict in VERDICTS}
+        return cls(comparison, (min(counts), max(counts)) if counts else None, matrix, verdicts, len(gains))
 
 
 def pages(content: Content) -> Iterator[Page]:
     """Yield the first page."""
-    sections = [_section(comparison) for comparison in content.comparisons]
-    values = {"sections": sections, "loaded": content.loaded, "verdict_of": verdict_of, "findings": findings}
-    values |= {"has_strategy": has_strategy, "uneven_seeds": uneven_seeds}
-    values |= {"main_strip": main_strip, "whole_strip": whole_strip}
+    sections = [Section.of(comparison) for comparison in content.comparisons]
+    values = {"sections": sections, "loaded": content.loaded, "leader": leader}
     yield Page("index.html", "overview.html", values)
+
+
+def leader(board: Board) -> str | None:
+    """Return the method with the best score on a board; None where none is complete."""
+    return next((row.method for row in board.rows if row.rank == "best"), None)
 
 
 def uneven_seeds(comparison: Comparison) -> bool:
     """Return whether some boards have other seeds than others."""
     return any(board.seeds not in ((), comparison.seeds) for board in comparison.boards)
-
-
-def findings(board: Board, unit: str) -> list[str]:
-    """Return what a board shows of DQSS, in plain sentences; a loss is called a loss."""
-    row, bar, rival = board.row(METHOD), board.bar_row, board.rival
-    if row is None or row.state != "complete":
-        return [f"DQSS has no complete result here ({row.state if row else 'missing'}), so it wins nothing."]
-    if not row.ranked:
-        return [f"DQSS's result here is {row.badge}: it is shown, and wins nothing beside results that are not."]
-    sentences = []
-    if row.gain is None:
-        name = bar_name(board.mode)
-        sentences.append(f"The {name} has no complete result here ({bar.state if bar else 'missing'}).")
-    else:
-        sentences.append(_against_bar(row.gain, bar_words(board), unit))
-    if rival is not None and row.score is not None and rival.score is not None:
-        sentences.append(_against_rival(row.score - rival.score, rival, board, unit))
-    return sentences
 
 
 def verdict_of(headline: Headline) -> str:
@@ -66,30 +64,3 @@ def verdict_of(headline: Headline) -> str:
         return "none"
     verdict = headline.gain.verdict
     return "open" if verdict == "win" and headline.absent else verdict
-
-
-def _against_bar(gain: Gain, bar: str, unit: str) -> str:
-    value = f"{signed(gain.value)} {unit}"
-    return {
-        "win": f"DQSS beats {bar}: {value}.",
-        "loss": f"DQSS loses to {bar}: {value}.",
-        "tie": f"DQSS and {bar} cannot be told apart by these images: {value}.",
-        "open": f"DQSS over {bar}: {value}, with no interval to judge it by.",
-    }[gain.verdict]
-
-
-def _against_rival(ahead: float, rival: Row, board: Board, unit: str) -> str:
-    if rival.method == board.bar:
-        return f"No other rival is stronger than that {'pair' if board.mode == 'ptq' else 'algorithm'}."
-    if ahead < 0:
-        return f"The strongest rival, {rival.method}, scores {signed(-ahead)} {unit} higher."
-    if ahead == 0:
-        return f"The strongest rival, {rival.method}, scores the same."
-    return f"It is {signed(ahead)} {unit} above the strongest rival, {rival.method}."
-
-
-def _section(comparison: Comparison) -> Section:
-    gains = [board.gain for board in comparison.boards]
-    counts = [board.images for board in comparison.boards if board.images is not None]
-    images = (min(counts), max(counts)) if counts else None
-    return Section(comparison, axis_for([*gains, *(h.gain for h in comparison.headlines)]), images)

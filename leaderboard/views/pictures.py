@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.records import Picture, Pictures
-from benchmarks.results import METHOD
-from leaderboard.boards import Board
-from leaderboard.views.base import Content, Page, pictures_path
+from leaderboard.boards import Board, Place
+from leaderboard.views.base import Page, pictures_path
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,12 @@ class Strip:
     panels: tuple[Panel, ...]
 
 
-def pages(content: Content) -> Iterator[Page]:
-    """Yield a page for each board whose records have pictures."""
-    for comparison in content.comparisons:
-        for board in comparison.boards:
-            strip = whole_strip(board)
-            if strip is not None:
-                values = {"comparison": comparison, "board": board, "strip": strip}
-                yield Page(pictures_path(comparison, board), "pictures.html", values)
-
-
-def whole_strip(board: Board) -> Strip | None:
-    """Return the references and all methods; None where the board has no pictures."""
-    return strip_of(board, [row.method for row in board.rows])
-
-
-def main_strip(board: Board) -> Strip | None:
-    """Return the references, the bar and DQSS; None where neither of the two has pictures."""
-    return strip_of(board, [method for method in (board.bar, METHOD) if method is not None])
+def pages(place: Place, board: Board) -> Iterator[Page]:
+    """Yield the page of a board whose records have pictures."""
+    strip = strip_of(board, [row.method for row in board.rows])
+    if strip is not None:
+        values = {"comparison": place, "board": board, "strip": strip}
+        yield Page(pictures_path(place, board), "pictures.html", values)
 
 
 def strip_of(board: Board, methods: list[str]) -> Strip | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +35,17 @@ def number(value: float | None, digits: int = 2) -> str:
     if text.startswith("-"):
         return text[1:] if float(text.replace(",", "")) == 0 else MINUS + text[1:]
     return text
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits and no exponent, which tables would not sort or save as one.
+
+    >>> significant(0.0000137336), significant(0.15228), significant(1234.5), significant(0.0)
+    ('0.0000137', '0.152', '1,234', '0')
+    """
+    if value is None or value == 0:
+        return NOTHING if value is None else "0"
+    return number(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -76,6 +89,33 @@ def seconds(value: float | None) -> str:
     return number(value, 2 if value < 1 else 1 if value < 100 else 0)
 
 
+def heading(name: str) -> str:
+    """Return a name as it begins a heading.
+
+    >>> heading("top-1"), heading("PSNR")
+    ('Top-1', 'PSNR')
+    """
+    return name[:1].upper() + name[1:]
+
+
+def kilobytes(value: float | None) -> str:
+    """Return a number of bytes in kilobytes of 1,000.
+
+    >>> kilobytes(78_432), kilobytes(1_234_567)
+    ('78.4', '1,234.6')
+    """
+    return NOTHING if value is None else number(value / 1000, 1)
+
+
+def giga(value: float | None) -> str:
+    """Return a large count in billions.
+
+    >>> giga(1_234_000_000), giga(12_340_000)
+    ('1.23', '0.0123')
+    """
+    return NOTHING if value is None else f"{value / 1e9:.3g}"
+
+
 def listed(names: Sequence[object]) -> str:
     """Return names as in a sentence.
 
@@ -104,6 +144,11 @@ def command(record: Record) -> str:
     if record.parallel == "data":
         words += ["--parallel", "data"]
     return shlex.join([*words, "--out", "again"])
+
+
+def definition(value: dict[str, Any]) -> str:
+    """Return a cell's definition as people read it."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def _program(record: Record) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ import pytest
 from benchmarks.records import write_record
 from benchmarks.submission import Submitter, pack
 from benchmarks.submission_report import Rerun, Verdict
-from leaderboard.accepted import load_board, read_submission
+from leaderboard.accepted import index_of_board, read_submission
 from leaderboard.badges import ORDER, weakest
-from leaderboard.boards import compare
 from leaderboard.build import build_site
-from leaderboard.load import load
+from leaderboard.comparing import compare
+from leaderboard.load import index_of, read_index
 
+DASH = "\N{EN DASH}"
 CHECKED = "2026-03-01T00:00:00+00:00"
 
 
@@ -54,7 +57,8 @@ def submit(tmp_path):
 @pytest.fixture
 def board(tmp_path):
     def load_it():
-        return load_board(tmp_path / "results", tmp_path / "submissions")
+        results = tmp_path / "results"
+        return read_index(results, index_of_board(results, tmp_path / "submissions"))
 
     return load_it
 
@@ -83,7 +87,7 @@ def test_each_record_has_the_badge_of_where_it_is_from(official, submit, board, 
 
 
 def test_somebodys_own_folder_has_no_badges(official, tmp_path):
-    assert set(badges(load(tmp_path / "results")).values()) == {None}
+    assert set(badges(read_index(tmp_path / "results", index_of(tmp_path / "results"))).values()) == {None}
 
 
 def test_the_weakest_badge_of_several_is_what_a_row_has():
@@ -267,18 +271,102 @@ def test_an_archive_that_was_changed_after_its_check_has_no_place(official, subm
     assert "not a zip file" in board().faults[0]
 
 
-def test_the_site_shows_badges_submitters_and_faults_and_the_same_bytes(official, submit, tmp_path, record):
+def bytes_of(site):
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in sorted(site.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build the public board, and return its folder."""
+
+    def build_it(name="site", **options):
+        return build_site(tmp_path / "results", tmp_path / name, tmp_path / "submissions", **options).parent
+
+    return build_it
+
+
+def page_of(site, beginning):
+    """Return the words and the markup of the one page whose path begins so."""
+    (found,) = site.glob(f"{beginning}*.html")
+    markup = found.read_text()
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split()), markup
+
+
+def test_the_site_shows_badges_submitters_and_faults(official, submit, build, tmp_path, record):
     mine = record("greedy", [1, 1, 1, 1])
     submit("jane", [mine], again=[mine])
     submit("john", [record("fisher", [1, 1, 1, 0])])
     submit("mallory", [record("tpe", [1, 1, 1, 0])], changes={"badge": "official"})
-    page = build_site(tmp_path / "results", tmp_path / "site", tmp_path / "submissions").read_text()
-    for words in ('class="badge official"', 'class="badge verified"', 'class="badge self-reported"', "jane.zip"):
-        assert words in page
-    assert "mallory.zip: its check report says" in page
-    cells = (tmp_path / "site" / "cells.html").read_text()
-    assert 'from <a href="index.html#submissions">jane.zip</a> of jane' in cells
-    again = build_site(tmp_path / "results", tmp_path / "again", tmp_path / "submissions").read_text()
-    assert again == page
-    own = build_site(tmp_path / "results", tmp_path / "own").read_text()
-    assert 'class="badge official"' not in own
+    site = build()
+    _, cell = page_of(site, "cells/")
+    for badge in ("official", "verified", "self-reported"):
+        assert f'class="badge {badge}"' in cell
+    assert 'from <a href="../about.html#submissions">jane.zip</a> of jane' in cell
+    words, board = page_of(site, "boards/")
+    assert '<th scope="col" data-filter>Badge</th>' in board
+    for row in ("greedy verified 1.00", f"fisher self-reported {DASH}"):
+        assert row in words
+    first, _ = page_of(site, "index")
+    assert "demo official" in first
+    about, markup = page_of(site, "about")
+    assert 'id="submissions"' in markup
+    assert "john self-reported 1 1 0 2026-03-01 john.zip" in about
+    assert "mallory.zip: its check report says" in about
+    own = build_site(tmp_path / "results", tmp_path / "own").parent
+    assert not [path for path, content in bytes_of(own).items() if b"badge official" in content or b"Badge" in content]
+
+
+def test_a_self_reported_row_has_score_and_gain_and_no_place_on_any_page(official, submit, build, record):
+    mine = record("fisher", [1, 1, 1, 1])
+    submit("john", [mine.model_copy(update={"size_bytes": 9, "bops": 9})])
+    site = build()
+    words, _ = page_of(site, "cells/")
+    assert "fisher self-reported shown beside the others, not ranked +50.00" in words
+    words, _ = page_of(site, "boards/")
+    assert f"fisher self-reported {DASH} {DASH} {DASH} +50.00 {DASH} not ranked" in words
+    assert re.search(r"fisher resnet8 W4A4 100\.00 \+10\.00 \+50\.00 \S+ to \S+ 0\.500 not ranked 1 ", words)
+    for page in ("compare/", "pareto/"):
+        words, markup = page_of(site, page)
+        assert "fisher" not in markup
+        assert "self-reported results beside others" in words.lower()
+    words, _ = page_of(site, "methods/ptq-fisher")
+    assert "0 wins, 0 ties, 0 losses against the best uniform strategy; complete in 1 of 1 cell" in words
+    assert "best: random" in page_of(site, "index")[0]
+
+
+def test_dqss_itself_wins_nothing_while_it_is_self_reported(official, submit, build, record):
+    submit("john", [record("dqss", [1, 1, 1, 1], seed=seed) for seed in (0, 1)])
+    site = build()
+    assert "Not judged, not ranked: resnet8" in page_of(site, "index")[0]
+    words, _ = page_of(site, "cells/")
+    assert "DQSS's result here is self-reported: it is shown, and wins nothing beside results that are not." in words
+    assert "dqss is self-reported." in page_of(site, "boards/")[0]
+
+
+def test_a_damaged_official_file_leaves_no_board_to_self_reported_results(tmp_path, official, submit, build, record):
+    other = record("best-uniform", [1, 0, 1, 0], bits="W8A8")
+    path = write_record(tmp_path / "results", other)
+    submit("john", [record("fisher", [1, 1, 1, 1], bits="W8A8")])
+    path.write_text(path.read_text().replace('"search_seconds": 2.0', '"search_seconds": 3.0'))
+    site = build()
+    # Of the file only the end tells that it is no record; its board is among official ones all the same.
+    words, _ = page_of(site, "cells/demo-fashion-mnist-resnet8-w8a8")
+    assert "fisher self-reported shown beside the others, not ranked" in words
+    assert f"{other.key}.json" in page_of(site, "about")[0]
+
+
+def test_the_public_board_has_the_same_bytes_for_any_number_of_processes(
+    tmp_path, official, submit, build, record, monkeypatch
+):
+    for bits in ("W8A8", "W3A3"):
+        for method, seed in (("best-uniform", None), ("random", 0), ("random", 1)):
+            write_record(tmp_path / "results", record(method, [1, 0, 1, 0], bits=bits, seed=seed))
+    mine = [record("greedy", [1, 1, 1, 1], bits=bits) for bits in ("W4A4", "W8A8")]
+    submit("jane", mine, again=mine[:1])
+    submit("john", [record("fisher", [1, 1, 1, 0], bits=bits) for bits in ("W4A4", "W3A3")])
+    submit("joan", [record("best-uniform", [1, 1, 0, 0], suite="other"), record("dqss", [1, 1, 1, 0], suite="other")])
+    # A board at a time.
+    monkeypatch.setattr("leaderboard.build.WORTH", 1)
+    alone, two = build("alone", processes=1), build("two", processes=2)
+    assert bytes_of(alone) == bytes_of(two)
+    assert len(bytes_of(alone)) > 10

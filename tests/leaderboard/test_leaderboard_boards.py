@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leaderboard.boards import compare
+from leaderboard.comparing import compare
 
 GOOD, FAIR, POOR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20, [1] * 60 + [0] * 40
 

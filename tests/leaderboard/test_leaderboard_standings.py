@@ -6,7 +6,7 @@ import numpy
 import pytest
 import scipy.stats
 
-from leaderboard.standings import BOOTSTRAP_SEED, RESAMPLES, Tally
+from leaderboard.standings import BOOTSTRAP_SEED, RESAMPLES, Tally, cell_of
 from leaderboard.statistics import Sample
 
 
@@ -21,11 +21,18 @@ def hits(share: float) -> Sample:
     return sample([100.0] * int(10 * share) + [0.0] * (10 - int(10 * share)))
 
 
+def tallied(names: list[str], *cells: dict[str, Sample]) -> Tally:
+    """Return the tally of these cells."""
+    tally = Tally(names)
+    for cell in map(cell_of, cells):
+        if cell is not None:
+            tally.add(cell)
+    return tally
+
+
 def test_a_method_that_is_not_complete_in_a_cell_shares_its_last_ranks_and_belongs_to_no_group():
-    tally = Tally(["a", "b", "c", "d"])
-    tally.add({"a": hits(0.9), "b": hits(0.8), "c": hits(0.7)})
-    tally.add({"a": hits(0.6), "c": hits(0.5)})
-    tally.add({})
+    whole, part = {"a": hits(0.9), "b": hits(0.8), "c": hits(0.7)}, {"a": hits(0.6), "c": hits(0.5)}
+    tally = tallied(["a", "b", "c", "d"], whole, part, {})
     found = tally.standings({"a": 2, "c": 0})
     assert found is not None
     # A cell without any result counts for nothing, and d, which has none, neither.
@@ -40,10 +47,8 @@ def test_a_method_that_is_not_complete_in_a_cell_shares_its_last_ranks_and_belon
 
 def test_three_complete_methods_have_the_friedman_test_of_scipy():
     scores = {"a": (0.9, 0.8, 0.7, 0.9), "b": (0.8, 0.7, 0.8, 0.5), "c": (0.3, 0.2, 0.4, 0.4)}
-    tally = Tally(list(scores))
-    for cell in range(4):
-        tally.add({name: hits(values[cell]) for name, values in scores.items()})
-    found = tally.standings({})
+    cells = [{name: hits(values[cell]) for name, values in scores.items()} for cell in range(4)]
+    found = tallied(list(scores), *cells).standings({})
     assert found is not None
     assert found.friedman == pytest.approx(scipy.stats.friedmanchisquare(*scores.values()).pvalue)
 
@@ -56,10 +61,7 @@ def test_the_interval_of_a_rank_is_that_of_a_plain_loop_over_resamples():
         draws = [[100.0 * (generator.uniform(size=30) < 0.6) for _ in range(seeds)] for seeds in (1, 3, 1, 1)]
         cells.append({name: sample(*seeds) for name, seeds in zip(names[1:], draws, strict=True)})
     del cells[1]["part"]
-    tally = Tally(names)
-    for cell in cells:
-        tally.add(cell)
-    found = tally.standings({})
+    found = tallied(names, *cells).standings({})
     assert found is not None
     resamples = numpy.random.default_rng(BOOTSTRAP_SEED)
     means = []
@@ -75,15 +77,12 @@ def test_the_interval_of_a_rank_is_that_of_a_plain_loop_over_resamples():
 
 @pytest.mark.parametrize("change", [{"images": "others"}, {"hits": False}])
 def test_what_does_not_pair_has_ranks_without_intervals(change):
-    tally = Tally(["a", "b"])
-    tally.add({"a": hits(0.5), "b": hits(0.6)})
-    tally.add({"a": sample([100.0] * 10), "b": sample([0.0] * 10, **change)})
+    odd = {"a": sample([100.0] * 10), "b": sample([0.0] * 10, **change)}
+    tally = tallied(["a", "b"], {"a": hits(0.5), "b": hits(0.6)}, odd)
     found = tally.standings({})
     assert found is not None
     assert [(place.rank, place.interval) for place in found.places] == [(1.5, None), (1.5, None)]
 
 
 def test_without_any_complete_cell_nobody_stands():
-    tally = Tally(["a"])
-    tally.add({})
-    assert tally.standings({}) is None
+    assert tallied(["a"], {}).standings({}) is None
