@@ -18,6 +18,21 @@ State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How a number moved in one run.
+
+    Args:
+        name: as in the record's `curves`.
+        seed: of the run; None for a method without one.
+        points: (step, value), steps from 1 on; of many steps some, the first and the last among them.
+    """
+
+    name: str
+    seed: int | None
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class Row:
     """One method on a board.
 
@@ -36,6 +51,7 @@ class Row:
         pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
         size_bytes: mean over the seeds that are ok.
         bops: the same.
+        curves: of DQSS's runs that are ok; empty for other methods.
     """
 
     method: str
@@ -52,6 +68,7 @@ class Row:
     pair: tuple[str, str] | None
     size_bytes: float | None
     bops: float | None
+    curves: tuple[Curve, ...]
 
     @property
     def ok(self) -> tuple[Record, ...]:
