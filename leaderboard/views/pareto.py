@@ -10,7 +10,7 @@ from benchmarks.results import METHOD
 from leaderboard.boards import Board, Comparison, Row, bits_order
 from leaderboard.views.base import Content, Page, pareto_path
 from leaderboard.views.overview import Section
-from leaderboard.views.scatter import Point, Scatter, scatter
+from leaderboard.views.scatter import Point, Scatter, Shape, scatter
 from leaderboard.views.wording import giga, kilobytes, number, score_words, seconds
 
 
@@ -114,7 +114,7 @@ def _figure(boards: list[Board], cost: Cost, score: str, where: str) -> Figure |
                 continue
             name = row.method if len(boards) == 1 else f"{row.method} {board.bits}"
             told = f"{row.method} at {board.bits}: {number(row.score)}, {cost.title} {cost.written(value)}"
-            shape = "dqss" if row.method == METHOD else "bar" if row.method == board.bar else "other"
+            shape: Shape = "dqss" if row.method == METHOD else "bar" if row.method == board.bar else "other"
             # What differs by rounding alone is equal.
             points.append(Point(name, shape, round(value / cost.scale, 6), round(row.score, 6), told))
             found.append((board, row))
