@@ -19,6 +19,21 @@ State = Literal["complete", "incomplete", "failed", "skipped", "missing"]
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How a number moved in one run.
+
+    Args:
+        name: as in the record's `curves`.
+        seed: of the run; None for a method without one.
+        points: (step, value), steps from 1 on; of many steps some, the first and the last among them.
+    """
+
+    name: str
+    seed: int | None
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class Row:
     """One method on a board.
 
@@ -37,6 +52,7 @@ class Row:
         pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
         size_bytes: mean over the seeds that are ok.
         bops: the same.
+        curves: of DQSS's runs that are ok; empty for other methods.
         badge: the weakest of its records; None where they have none.
         ranked: complete, and with a badge that takes part in ranks; only then can it be the bar.
     """
@@ -55,6 +71,7 @@ class Row:
     pair: tuple[str, str] | None
     size_bytes: float | None
     bops: float | None
+    curves: tuple[Curve, ...]
     badge: Badge | None
     ranked: bool
 

@@ -226,6 +226,7 @@ def make_environment() -> Environment:
         "command",
         "protocol_words",
         "budget_words",
+        "score_words",
     ):
         environment.filters[name] = getattr(wording, name)
     for path in base.PATHS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from types import MappingProxyType
@@ -11,11 +11,14 @@ from typing import Literal
 from benchmarks.records import Record
 from benchmarks.results import METHOD, bar_of, gap_to_full_precision, reading_place, share_closed
 from leaderboard.badges import ORDER, Badge, Judge, Origins, badge_of, counted_among
-from leaderboard.boards import Board, Comparison, Headline, Place, Row, State, bits_order, mean, natural_order
+from leaderboard.boards import Board, Comparison, Curve, Headline, Place, Row, State, bits_order, mean, natural_order
 from leaderboard.pairs import pairs_of
 from leaderboard.significance import holm
 from leaderboard.standings import Cell, Tally, cell_of
 from leaderboard.statistics import PairedTest, Sample, gain_over, mean_gain, paired_test, sample_of
+
+POINTS = 120
+"""The most that a curve keeps."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +204,25 @@ def _row(
         pair=_pair(ok),
         size_bytes=mean([record.size_bytes for record in ok]),
         bops=mean([record.bops for record in ok]),
+        curves=tuple(_curves(ok)) if method == METHOD else (),
         badge=badge,
         ranked=method in samples,
     )
+
+
+def _curves(ok: Sequence[Record]) -> Iterator[Curve]:
+    for record in ok:
+        for name, values in record.curves.items():
+            yield Curve(name, record.seed, tuple((i + 1, values[i]) for i in spaced(len(values), POINTS)))
+
+
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most so many of the positions 0 to count - 1, evenly spaced, the first and the last among them.
+
+    >>> spaced(3, 4), spaced(7, 4)
+    ([0, 1, 2], [0, 2, 4, 6])
+    """
+    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _missing(model: str, bits: str, mode: str, methods: Sequence[str]) -> Board:

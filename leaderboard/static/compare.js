@@ -74,12 +74,11 @@ function row(board, a, b, reach) {
   head.append(part("a", { href: place.dataset.root + board.path }, board.model));
   const kind = verdict(found);
   const gain = part("td", { class: `num gain ${kind}`, "data-order": found?.gain ?? -1e9 }, found ? signed(found.gain) : "\u2013");
-  const picture = part("td", { class: "axis" });
-  if (found) picture.append(whisker(found, reach));
-  const range = found?.interval ? `${signed(found.interval[0])} to ${signed(found.interval[1])}` : found ? "no interval" : "\u2013";
+  const range = part("td", { class: "num quiet" }, found ? "" : "\u2013");
+  if (found) range.append(whisker(found, reach), found.interval ? `${signed(found.interval[0])} to ${signed(found.interval[1])}` : "no interval");
   const mark = part("td");
   mark.append(part("span", { class: `mark ${kind}` }, VERDICT[kind]));
-  made.append(head, part("td", {}, board.bits), number(board.scores[a]), number(board.scores[b]), gain, picture, part("td", { class: "num quiet" }, range), mark);
+  made.append(head, part("td", {}, board.bits), number(board.scores[a]), number(board.scores[b]), gain, range, mark);
   return made;
 }
 
@@ -87,14 +86,14 @@ function table(a, b) {
   const { unit, score, name } = place.dataset;
   const found = data.boards.map((board) => difference(board, a, b)).filter(Boolean);
   const reach = Math.max(1e-9, ...found.flatMap((one) => [one.gain, ...(one.interval ?? [])]).map(Math.abs));
-  const made = part("table", { class: "datatable gains", id: "cells", "data-name": `${name}-${data.methods[a]}-${data.methods[b]}` });
+  const made = part("table", { class: "datatable gains two", id: "cells", "data-name": `${name}-${data.methods[a]}-${data.methods[b]}` });
   const caption = part("caption");
   caption.append(part("span", {}, `${data.methods[a]} less ${data.methods[b]}. Right of zero ${data.methods[a]} is better; the axis ends at ${reach.toFixed(2)} ${unit} on either side.`));
   const heads = part("tr");
   for (const [text, attributes] of [
     ["Model", { "data-filter": "" }], ["Bits", { "data-filter": "" }],
     [`${data.methods[a]}, ${score}`, { class: "num" }], [`${data.methods[b]}, ${score}`, { class: "num" }],
-    [`Difference (${unit})`, { class: "num" }], ["Drawn", { class: "axis" }], ["95 % interval", { class: "num" }], ["Verdict", { "data-filter": "" }],
+    [`Difference (${unit})`, { class: "num" }], [`${place.dataset.level} % interval`, { class: "num" }], ["Verdict", { "data-filter": "" }],
   ]) heads.append(part("th", { scope: "col", ...attributes }, text));
   const head = part("thead");
   head.append(heads);

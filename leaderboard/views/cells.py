@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.records import Record
 from benchmarks.results import METHOD
 from leaderboard.boards import Board, Row
 from leaderboard.statistics import Gain
@@ -49,18 +48,10 @@ def figures(board: Board) -> Iterator[Figure]:
     """Yield the curves of DQSS's runs: each a figure, with a line for each seed."""
     row = board.row(METHOD)
     for name, label in CURVES.items():
-        runs = [record for record in row.ok if len(record.curves.get(name, ())) > 2] if row else []
+        runs = [curve for curve in row.curves if curve.name == name and len(curve.points) > 2] if row else []
         if runs:
-            lines = [Series(_run_name(record), _points(record.curves[name])) for record in runs]
+            lines = [Series("the one run" if run.seed is None else f"seed {run.seed}", run.points) for run in runs]
             yield Figure(label, METHOD, line_plot(lines, "Step" if name != "refined" else "Round", label))
-
-
-def _run_name(record: Record) -> str:
-    return "the one run" if record.seed is None else f"seed {record.seed}"
-
-
-def _points(curve: list[float]) -> list[tuple[float, float]]:
-    return [(float(step), value) for step, value in enumerate(curve, start=1)]
 
 
 def findings(board: Board, unit: str) -> list[str]:

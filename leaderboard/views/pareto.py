@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.results import METHOD
-from leaderboard.boards import Board, Comparison, Row
+from leaderboard.boards import Board, Comparison, Row, bits_order
 from leaderboard.views.base import Content, Page, pareto_path
 from leaderboard.views.overview import Section
-from leaderboard.views.scatter import Point, Scatter, scatter
-from leaderboard.views.wording import giga, kilobytes, number, seconds
+from leaderboard.views.scatter import Point, Scatter, Shape, scatter
+from leaderboard.views.wording import giga, kilobytes, number, score_words, seconds
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Cost:
     """A cost that a method has.
 
     Args:
-        name: as a part of a file's name.
+        name: in words.
         title: of its axis, with the unit.
         of: a row's; None where its records do not say.
         written: a cost in words.
@@ -62,6 +62,14 @@ class ModelFronts:
     network: tuple[Figure, ...]
     search: tuple[Figure, ...]
 
+    def best(self) -> list[tuple[Board, Row, list[str]]]:
+        """Return the rows on any front with the names of the costs: by bit-width, the best score first."""
+        found: dict[tuple[str, str], tuple[Board, Row, list[str]]] = {}
+        for figure in self.network + self.search:
+            for board, row in figure.rows:
+                found.setdefault((board.bits, row.method), (board, row, []))[2].append(figure.cost.name)
+        return sorted(found.values(), key=lambda one: (bits_order(one[0].bits), -(one[1].score or 0), one[1].method))
+
 
 def pages(content: Content) -> Iterator[Page]:
     """Yield a page for each comparison."""
@@ -77,13 +85,13 @@ def model_fronts(comparison: Comparison, model: str) -> ModelFronts:
     activity = "Search" if comparison.mode == "ptq" else "Training"
     network = (
         Cost("size", "Size (kB)", lambda row: row.size_bytes, kilobytes, 1e3),
-        Cost("bit-operations", "Bit operations (10⁹)", lambda row: row.bops, giga, 1e9),
+        Cost("bit operations", "Bit operations (10⁹)", lambda row: row.bops, giga, 1e9),
     )
     search = (
-        Cost(f"{activity.lower()}-time", f"{activity} (s)", lambda row: row.seconds, seconds, 1),
-        Cost("forward-passes", "Forward passes (images)", lambda row: row.forward_passes, partial(number, digits=0), 1),
+        Cost(f"{activity.lower()} time", f"{activity} (s)", lambda row: row.seconds, seconds, 1),
+        Cost("forward passes", "Forward passes (images)", lambda row: row.forward_passes, partial(number, digits=0), 1),
     )
-    score = f"{comparison.metric.name.capitalize()} ({comparison.metric.unit})" if comparison.metric else "Score"
+    score = score_words(comparison.metric)
     return ModelFronts(
         model,
         _present(_figure(boards, cost, score, f"{model}") for cost in network),
@@ -106,8 +114,9 @@ def _figure(boards: list[Board], cost: Cost, score: str, where: str) -> Figure |
                 continue
             name = row.method if len(boards) == 1 else f"{row.method} {board.bits}"
             told = f"{row.method} at {board.bits}: {number(row.score)}, {cost.title} {cost.written(value)}"
-            shape = "dqss" if row.method == METHOD else "bar" if row.method == board.bar else "other"
-            points.append(Point(name, shape, value / cost.scale, row.score, told))
+            shape: Shape = "dqss" if row.method == METHOD else "bar" if row.method == board.bar else "other"
+            # What differs by rounding alone is equal.
+            points.append(Point(name, shape, round(value / cost.scale, 6), round(row.score, 6), told))
             found.append((board, row))
     if not points:
         return None

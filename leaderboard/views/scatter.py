@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -23,7 +24,7 @@ Shape = Literal["dqss", "bar", "other"]
 Box = tuple[float, float, float, float]
 
 # Of labels, in units of the drawing: a letter's mean width, their height, how far they stand from their point.
-_LETTER, _HEIGHT, _AWAY = 6.3, 14, 9
+_LETTER, _HEIGHT, _AWAY = 7.2, 14, 9
 # Half of what a point takes.
 _RADIUS = 6
 
@@ -120,31 +121,35 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str) -> Scatter:
     marks = tuple(Mark(*places[i], points[i].shape, i in best, points[i].told) for i in order)
     # DQSS and the highest scores have the first choice of room.
     named = sorted(best, key=lambda i: (points[i].shape != "dqss", -points[i].score))
-    labels = place_labels([(points[i].name, *places[i]) for i in named], list(places.values()))
-    line = " ".join(f"{x},{y}" for x, y in _steps([places[i] for i in best]))
+    corners = _steps([places[i] for i in best])
+    labels = place_labels([(points[i].name, *places[i]) for i in named], list(places.values()), corners)
+    line = " ".join(f"{x},{y}" for x, y in corners)
     plot = Plot(x_title, y_title, x_scale.marks(), y_scale.marks())
     return Scatter(plot, line, marks, labels, tuple(best), len(points) - len(shown))
 
 
-def place_labels(named: Sequence[tuple[str, float, float]], marks: Sequence[tuple[float, float]]) -> tuple[Label, ...]:
+def place_labels(
+    named: Sequence[tuple[str, float, float]],
+    marks: Sequence[tuple[float, float]],
+    corners: Sequence[tuple[float, float]] = (),
+) -> tuple[Label, ...]:
     """Return labels that overlap neither each other nor a point, and stay in the drawing; the first has first choice.
 
-    One that finds no place beside its point is left out.
+    They keep off the line of the front where they can. One that finds no place near its point is left out.
 
     Args:
         named: text, x and y of the points to label.
         marks: x and y of all points.
+        corners: of the front.
     """
     taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in marks]
+    line = [(min(x, u) - 1, min(y, v) - 1, max(x, u) + 1, max(y, v) + 1) for (x, y), (u, v) in pairwise(corners)]
     labels = []
     for text, x, y in named:
-        for label in _candidates(text, x, y):
-            box = _box(label)
-            inside = box[0] >= LEFT and box[1] >= 0 and box[2] <= PLOT_WIDTH and box[3] <= PLOT_HEIGHT - BOTTOM
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                labels.append(label)
-                break
+        free = [label for label in _candidates(text, x, y) if _is_free(_box(label), taken)]
+        if free:
+            labels.append(next((label for label in free if _is_free(_box(label), line)), free[0]))
+            taken.append(_box(labels[-1]))
     return tuple(labels)
 
 
@@ -170,8 +175,11 @@ def _box(label: Label) -> Box:
     return left, label.y - _HEIGHT + 3, left + width, label.y + 3
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _is_free(box: Box, taken: Sequence[Box]) -> bool:
+    """Return whether a box lies in the drawing, above its lower axis, and overlaps none of others."""
+    left, top, right, bottom = box
+    inside = left >= LEFT and top >= 0 and right <= PLOT_WIDTH and bottom <= PLOT_HEIGHT - BOTTOM
+    return inside and not any(left < u and x < right and top < v and y < bottom for x, y, u, v in taken)
 
 
 def _steps(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.records import Record
+from benchmarks.records import MetricFacts, Record
 from leaderboard.boards import Board
 from leaderboard.statistics import Interval, Verdict
 
@@ -175,6 +175,15 @@ def bar_words(board: Board) -> str:
     """Return a board's bar as in a sentence; in training it has a name of its own on each board."""
     named = "" if board.mode == "ptq" or board.bar is None else f" ({board.bar.removeprefix('uniform-')})"
     return f"the {bar_name(board.mode)}{named}"
+
+
+def score_words(metric: MetricFacts | None) -> str:
+    """Return what a comparison's score is called over a column or along an axis, with its unit.
+
+    >>> score_words(MetricFacts(name="top-1", unit="%", difference_unit="points"))
+    'Top-1 (%)'
+    """
+    return "Score" if metric is None else f"{metric.name[:1].upper()}{metric.name[1:]} ({metric.unit})"
 
 
 def budget_words(record: Record) -> str:

@@ -200,23 +200,23 @@ def test_back_to_nothing_chosen_leaves_a_plain_address(board: Page) -> None:
     assert rows_of(board) == rows
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "#?rows.sort=99-asc",
-        "#?rows.sort=x",
-        "#?rows.bits=W9A9",
-        "#?rows.search=%E0%A4",
-        "#?",
-        "#?<script>",
-        "#?none.x=1",
-    ],
-)
-def test_an_address_that_makes_no_sense_shows_the_whole_table(visitor: Visitor, site: Path, state: str) -> None:
-    page = visitor.open(board_path(site) + state)
-    search = page.locator(f".tools:has(+ .scroll {TABLE}) input[type=search]")
-    search.fill("")
-    assert len(rows_of(page)) == len(METHODS) * len(MODELS) * len(BITS)
+def test_an_address_that_makes_no_sense_still_gives_the_table_and_its_tools(visitor: Visitor, site: Path) -> None:
+    page = visitor.open()
+    for state in (
+        "rows.sort=99-asc",
+        "rows.sort=x",
+        "rows.bits=W9A9",
+        "rows.search=%E0%A4",
+        "",
+        "<script>",
+        "none.x=1",
+    ):
+        page.goto(visitor.address(f"{board_path(site)}#?{state}"))
+        page.reload()  # to another anchor of the same page a browser only scrolls
+        search = page.locator(f".tools:has(+ .scroll {TABLE}) input[type=search]")
+        assert search.count() == 1, state
+        search.fill("")
+        assert len(rows_of(page)) == len(METHODS) * len(MODELS) * len(BITS), state
 
 
 class TestSaving:
