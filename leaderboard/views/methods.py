@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from benchmarks.listing import documented
+from benchmarks.documentation import documented
 from benchmarks.results import reading_place
 from leaderboard.boards import Board, Comparison, Row
 from leaderboard.statistics import Verdict
