@@ -128,7 +128,7 @@ def test_the_command_serves_the_site_until_ctrl_c_and_leaves_nothing(tmp_path, c
         try:
             found = re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
             connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=120)
-            connection.request("GET", "/cells.html")
+            connection.request("GET", "/methods.html")
             assert b"dqss" in connection.getresponse().read()
             connection.close()
             process.send_signal(signal.SIGINT)
