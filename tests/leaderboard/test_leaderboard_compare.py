@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from leaderboard.boards import compare
 from leaderboard.build import build_site
+from leaderboard.comparing import compare
 from leaderboard.views.compare import count_all, data_of, difference, methods_of
 
 GOOD, FAIR, POOR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20, [1] * 60 + [0] * 40

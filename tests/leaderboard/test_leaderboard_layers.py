@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.records import LayerFacts
-from leaderboard.boards import Board, compare
+from leaderboard.boards import Board
 from leaderboard.build import make_environment
+from leaderboard.comparing import compare
 from leaderboard.views.chart import PLOT_WIDTH, RowSeries, linear, logarithmic, row_plot
 from leaderboard.views.choices import contrasts, data_of, fields_of, layers_of, opponents, runs_of
 from leaderboard.views.layers import BAR_WIDTH, bar_length, found_in, page_of, sensitivities

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard.boards import compare
 from leaderboard.build import build_site
+from leaderboard.comparing import compare
 from leaderboard.views.chart import BOTTOM, LEFT, PLOT_HEIGHT, PLOT_WIDTH
 from leaderboard.views.pareto import model_fronts
 from leaderboard.views.scatter import Point, front, place_labels, scatter
