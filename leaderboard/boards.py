@@ -37,7 +37,7 @@ class Row:
     """One method on a board.
 
     Args:
-        records: all seeds, whatever their status.
+        records: all seeds, whatever their status; none on pages of the whole.
         seeds: how many it needs: all that any method has on this board, or the one run of a method without a seed.
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
@@ -49,8 +49,7 @@ class Row:
         agreement: how often two seeds chose alike, in percent: the mean over layers, kinds (weight and activation) and
             pairs of seeds; None for fewer than two strategies.
         pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
-        size_bytes: mean over the seeds that are ok.
-        bops: the same.
+        seconds: of search or training; mean over the seeds that are ok, like the next three.
         curves: of DQSS's runs that are ok; empty for other methods.
     """
 
@@ -66,6 +65,8 @@ class Row:
     rank: Literal["best", "tied"] | None
     agreement: float | None
     pair: tuple[str, str] | None
+    seconds: float | None
+    forward_passes: float | None
     size_bytes: float | None
     bops: float | None
     curves: tuple[Curve, ...]
@@ -85,14 +86,6 @@ class Row:
         """Status and reason of the seeds that are not ok, each once."""
         told = [(record.status, record.reason or "") for record in self.records if record.status != "ok"]
         return tuple(dict.fromkeys(told))
-
-    @property
-    def seconds(self) -> float | None:
-        return mean([record.search_seconds for record in self.ok])
-
-    @property
-    def forward_passes(self) -> float | None:
-        return mean([record.forward_passes for record in self.ok])
 
 
 @dataclass(frozen=True)
@@ -214,7 +207,7 @@ class Comparison(Place):
 
     Args:
         seeds: all that any board has.
-        records: of all boards.
+        records: of all boards; on pages of the whole the first alone, which tells what the protocol fixes.
         boards: of every model at every bit-width, whether or not there is a record.
         standings: ranks of the methods over all boards; None where no row is complete.
     """

@@ -17,6 +17,7 @@ from leaderboard.statistics import PairedTest, Sample, gain_over, mean_gain, pai
 
 POINTS = 120
 """The most that a curve keeps."""
+KINDS = ("weight", "activation")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def compare(records: Iterable[Record]) -> tuple[Comparison, ...]:
 
 def largest_first(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
     """Return comparisons in the order in which pages show them."""
-    return tuple(sorted(comparisons, key=lambda one: (-len(one.records), one.suite, one.task, one.mode, one.protocol)))
+    return tuple(sorted(comparisons, key=lambda one: (-len(one.boards), one.suite, one.task, one.mode, one.protocol)))
 
 
 def work_out(records: Sequence[Record], methods: Sequence[str]) -> Worked:
@@ -67,7 +68,8 @@ def work_out(records: Sequence[Record], methods: Sequence[str]) -> Worked:
     complete = [method for method, group in runs.items() if _state(group, _expected_seeds(group, asked)) == "complete"]
     samples = {method: sample_of(runs[method]) for method in complete}
     bar = bar_of(first.mode, {method: runs[method] for method in complete})
-    rows = tuple(sorted((_row(method, runs, asked, samples, bar) for method in methods), key=_row_order))
+    leader = max(samples, key=lambda method: (samples[method].score, method), default=None)
+    rows = tuple(sorted((_row(method, runs, asked, samples, bar, leader) for method in methods), key=_row_order))
     measured = [record.full_precision_score for record in records if record.full_precision_score is not None]
     board = Board(
         model=first.model,
@@ -136,7 +138,12 @@ def _comparison(records: Sequence[Record]) -> Comparison:
 
 
 def _row(
-    method: str, runs: dict[str, list[Record]], asked: Sequence[int], samples: dict[str, Sample], bar: str | None
+    method: str,
+    runs: dict[str, list[Record]],
+    asked: Sequence[int],
+    samples: dict[str, Sample],
+    bar: str | None,
+    leader: str | None,
 ) -> Row:
     """Return the row of a method.
 
@@ -144,14 +151,15 @@ def _row(
         runs: method -> its records on the board.
         asked: the seeds that any method has on the board.
         samples: of the methods that are complete.
+        leader: the one with the best score of these.
     """
     group, sample = runs[method], samples.get(method)
     bars = None if bar is None else samples.get(bar)
     gain = None if sample is None or bars is None else gain_over(sample, bars)
     test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
     rank: Literal["best", "tied"] | None = None
-    if sample is not None:
-        best = samples[max(samples, key=lambda name: (samples[name].score, name))]
+    if sample is not None and leader is not None:
+        best = samples[leader]
         apart = gain if gain is not None and best is bars else gain_over(sample, best)
         rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
     closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
@@ -170,6 +178,8 @@ def _row(
         rank=rank,
         agreement=_agreement(ok),
         pair=_pair(ok),
+        seconds=mean([record.search_seconds for record in ok]),
+        forward_passes=mean([record.forward_passes for record in ok]),
         size_bytes=mean([record.size_bytes for record in ok]),
         bops=mean([record.bops for record in ok]),
         curves=tuple(_curves(ok)) if method == METHOD else (),
@@ -193,21 +203,22 @@ def spaced(count: int, most: int) -> list[int]:
 
 def _missing(model: str, bits: str, mode: str, methods: Sequence[str]) -> Board:
     """Return a board without any record."""
-    rows = tuple(sorted((_row(method, {method: []}, (), {}, None) for method in methods), key=_row_order))
+    rows = tuple(sorted((_row(method, {method: []}, (), {}, None, None) for method in methods), key=_row_order))
     return Board(
         model, bits, mode, bar_of(mode, {}), None, (), rows, has_strategy=False, has_pictures=False, pairs=pairs_of({})
     )
 
 
 def _agreement(ok: Sequence[Record]) -> float | None:
-    strategies = [record.strategy for record in ok if record.strategy]
-    alike = [
-        getattr(first[name], kind) == getattr(second[name], kind) if name in first and name in second else False
-        for first, second in combinations(strategies, 2)
-        for name in first.keys() | second.keys()
-        for kind in ("weight", "activation")
+    strategies = [
+        {(name, kind): getattr(choice, kind) for name, choice in record.strategy.items() for kind in KINDS}
+        for record in ok
+        if record.strategy
     ]
-    return 100 * sum(alike) / len(alike) if alike else None
+    # Choices that are equal, of all that either has.
+    pairs = list(combinations(strategies, 2))
+    alike = sum(len(first.items() & second.items()) for first, second in pairs)
+    return 100 * alike / sum(len(first.keys() | second.keys()) for first, second in pairs) if pairs else None
 
 
 def _pair(ok: Sequence[Record]) -> tuple[str, str] | None:

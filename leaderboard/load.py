@@ -36,15 +36,13 @@ Mapped = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a results folder holds.
+    """What of a results folder does not count.
 
     Args:
-        records: those that belong together, one per cell, in the order of suite, model, bits, method and seed.
-        faults: one sentence per file that does not count, its path relative to the results folder.
+        faults: one sentence per file that is no record, its path relative to the results folder.
         superseded: number of records left out because their cell was run later under another definition.
     """
 
-    records: tuple[Record, ...]
     faults: tuple[str, ...]
     superseded: int
 
