@@ -59,7 +59,7 @@ def _built(results: Path | None, site: Path) -> Path:
             return page
         if not made.OFFICIAL.is_dir():
             raise CommandError(f"there are no official results in '{made.OFFICIAL}'. {OWN}")
-        page = made.build_site(made.OFFICIAL, site, made.SUBMISSIONS)
+        page = made.build_site(made.OFFICIAL, site, submissions=made.SUBMISSIONS)
     except made.BoardError as error:
         raise CommandError(str(error)) from error
     except OSError as error:

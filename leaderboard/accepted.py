@@ -31,6 +31,7 @@ class Submission:
         checked: when, in ISO 8601 with its zone; None where it has no report.
         again: how many cells were run again, all with the same outcome.
         records: all of it.
+        shown: how many of its records are on the board: the others give way to what stood before it.
     """
 
     archive: str
@@ -41,6 +42,7 @@ class Submission:
     checked: str | None
     again: int
     records: tuple[Record, ...]
+    shown: int = 0
 
     @property
     def origin(self) -> Origin:
@@ -149,8 +151,12 @@ def with_submission(index: Index, submission: Submission, results: Path) -> Inde
     ]
     boards = {entry.board for entry in submitted}
     standing, _ = read_whole(results, [entry for entry in index.entries if entry.board in boards])
-    fresh = additions(index.entries, _images_of(standing), submitted)
-    return replace(index, entries=in_order((*index.entries, *fresh)), submissions=(*index.submissions, submission))
+    fresh = list(additions(index.entries, _images_of(standing), submitted))
+    return replace(
+        index,
+        entries=in_order((*index.entries, *fresh)),
+        submissions=(*index.submissions, replace(submission, shown=len(fresh))),
+    )
 
 
 Images = Mapping[BoardName, Set[str]]

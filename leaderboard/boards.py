@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.records import MetricFacts, Record
 from benchmarks.results import BAR, METHOD, is_dqss
-from leaderboard.badges import ORDER, Badge
+from leaderboard.badges import ORDER, Badge, Origins
 from leaderboard.pairs import Pairs
 from leaderboard.standings import Standings
 from leaderboard.statistics import Gain, PairedTest, Verdict
@@ -38,7 +38,7 @@ class Row:
     """One method on a board.
 
     Args:
-        records: all seeds, whatever their status.
+        records: all seeds, whatever their status; none on pages of the whole.
         seeds: how many it needs: all that any method has on this board, or the one run of a method without a seed.
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
@@ -50,8 +50,7 @@ class Row:
         agreement: how often two seeds chose alike, in percent: the mean over layers, kinds (weight and activation) and
             pairs of seeds; None for fewer than two strategies.
         pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
-        size_bytes: mean over the seeds that are ok.
-        bops: the same.
+        seconds: of search or training; mean over the seeds that are ok, like the next three.
         curves: of DQSS's runs that are ok; empty for other methods.
         badge: the weakest of its records; None where they have none.
         ranked: complete, and with a badge that takes part in ranks; only then can it be the bar.
@@ -69,6 +68,8 @@ class Row:
     rank: Literal["best", "tied"] | None
     agreement: float | None
     pair: tuple[str, str] | None
+    seconds: float | None
+    forward_passes: float | None
     size_bytes: float | None
     bops: float | None
     curves: tuple[Curve, ...]
@@ -91,14 +92,6 @@ class Row:
         told = [(record.status, record.reason or "") for record in self.records if record.status != "ok"]
         return tuple(dict.fromkeys(told))
 
-    @property
-    def seconds(self) -> float | None:
-        return mean([record.search_seconds for record in self.ok])
-
-    @property
-    def forward_passes(self) -> float | None:
-        return mean([record.forward_passes for record in self.ok])
-
 
 @dataclass(frozen=True)
 class Board:
@@ -115,6 +108,7 @@ class Board:
         has_strategy: whether DQSS found a strategy here, so that the board has a page of it.
         has_pictures: whether any method's records have pictures, so that the board has a page of them.
         pairs: how sure the difference of any two ranked rows is.
+        origins: where its records are from, and maybe others.
     """
 
     model: str
@@ -127,6 +121,7 @@ class Board:
     has_strategy: bool
     has_pictures: bool
     pairs: Pairs
+    origins: Origins
 
     def row(self, method: str) -> Row | None:
         """Return the row of a method, None where the comparison has no such method."""
@@ -220,7 +215,7 @@ class Comparison(Place):
 
     Args:
         seeds: all that any board has.
-        records: of all boards.
+        records: of all boards; on pages of the whole the first alone, which tells what the protocol fixes.
         boards: of every model at every bit-width, whether or not there is a record.
         standings: ranks of the methods over all boards; None where no row is ranked.
     """
@@ -236,7 +231,7 @@ class Comparison(Place):
     @property
     def badge(self) -> Badge | None:
         """The strongest of its rows; None where they have none."""
-        badges = (row.badge for board in self.boards for row in board.rows if row.records)
+        badges = (row.badge for board in self.boards for row in board.rows if row.badge)
         return min(badges, key=ORDER.index, default=None)
 
 

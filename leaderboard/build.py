@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.results import METHOD
-from benchmarks.storage import write_atomically
+from benchmarks.storage import write_whole
 from leaderboard.accepted import index_of_board
 from leaderboard.badges import WORDS, Badge, Judge, counted_among
 from leaderboard.boards import Comparison
@@ -21,8 +21,8 @@ from leaderboard.comparing import Worked, in_order, put_together, work_out
 from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, read_whole
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
-from leaderboard.thin import thinned
-from leaderboard.views import BOARD_VIEWS, VIEWS, base, chart, overview, wording
+from leaderboard.thin import bare, thinned
+from leaderboard.views import BOARD_VIEWS, COMPARISON_VIEWS, VIEWS, base, chart, overview, wording
 from leaderboard.workers import Workers
 
 HERE = Path(__file__).parent
@@ -84,7 +84,15 @@ class Done:
     paths: tuple[str, ...]
 
 
-def build_site(results: Path, site: Path, submissions: Path | None = None, processes: int | None = None) -> Path:
+@dataclass(frozen=True)
+class Finished:
+    """A comparison whose pages are to be written."""
+
+    site: Path
+    comparison: Comparison
+
+
+def build_site(results: Path, site: Path, processes: int | None = None, submissions: Path | None = None) -> Path:
     """Write the leaderboard of a results folder, or the public one, and return its first page.
 
     The same records give the same bytes. Each file is replaced whole, the first page last. Boards are worked out one at
@@ -93,9 +101,9 @@ def build_site(results: Path, site: Path, submissions: Path | None = None, proce
     Args:
         results: the folder of a run; records lie in it as `<suite>/<key>.json`.
         site: the folder to write to; made where it is not, files of others in it are left alone.
+        processes: how many work; None for as many as there are processors, or one for few records.
         submissions: the folder of accepted submissions, for the public leaderboard: `results` are its official records
             then. None for somebody's own results, which have no badges.
-        processes: how many work; None for as many as there are processors, or one for few records.
 
     Raises:
         BoardError: there is no such folder, or no record in it can be read.
@@ -107,50 +115,54 @@ def build_site(results: Path, site: Path, submissions: Path | None = None, proce
         )
     if processes is None:
         processes = 1 if fewer_files_than(results, FEW) else os.cpu_count() or 1
+    faults: list[Fault] = []
+    written: set[str] = set()
+    kept: list[Comparison] = []
+
+    def finished() -> Iterator[Finished]:
+        for comparison in _work_out(results, site, index, workers, faults, written):
+            kept.append(bare(comparison))
+            yield Finished(site, comparison)
+
     with Workers(processes) as workers:
         mapped = workers.map
         index = index_of(results, mapped) if submissions is None else index_of_board(results, submissions, mapped)
-        comparisons, faults, written = _work_out(results, site, index, workers)
+        faults += index.faults
+        for paths in workers.map(_write_comparison, finished()):
+            written.update(paths)
     words = tuple(fault.words for fault in sorted(faults))
-    if not comparisons:
+    if not kept:
         raise BoardError(
             f"results: no readable record in '{results}'. Run a suite first: dqss-bench run quickstart --out {results}"
             + ("\nFiles that do not count:" + "".join(f"\n  {fault}" for fault in words) if words else "")
         )
-    records = tuple(record for comparison in comparisons for record in comparison.records)
-    loaded = Loaded(records, words, index.superseded, origins_of(index.entries), index.submissions)
-    content = base.Content(comparisons, loaded)
+    content = base.Content(in_order(kept), Loaded(words, index.superseded, index.submissions))
     for view in VIEWS:
-        for page in view(content):
-            _write(site, page)
-            written.add(page.path)
+        written.update(_write(site, view(content)))
     for name, source in ASSETS.items():
-        write_atomically(site / "assets" / name, (HERE / "static" / source).read_text(encoding="utf-8"))
+        write_whole(site / "assets" / name, (HERE / "static" / source).read_text(encoding="utf-8"))
     _remove_stale(site, written)
     return site / "index.html"
 
 
 def _work_out(
-    results: Path, site: Path, index: Index, workers: Workers
-) -> tuple[tuple[Comparison, ...], list[Fault], set[str]]:
-    """Return all comparisons, the faults of files, and the paths of the pages that were written."""
+    results: Path, site: Path, index: Index, workers: Workers, faults: list[Fault], written: set[str]
+) -> Iterator[Comparison]:
+    """Yield each comparison when all its boards are worked out; add to the faults of files and to the pages written."""
     groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.board[:4])]
     methods = [tuple(sorted({entry.method for entry in group})) for group in groups]
     counted = [counted_among(entry.origin.badge if entry.origin else None for entry in group) for group in groups]
-    done = chain.from_iterable(workers.map(_do, list(_jobs(results, site, groups, methods, counted))))
-    comparisons: list[Comparison] = []
-    faults = list(index.faults)
-    written: set[str] = set()
+    done = chain.from_iterable(workers.map(_do, _jobs(results, site, groups, methods, counted)))
     for group, names, badges in zip(groups, methods, counted, strict=True):
         boards = {entry.board for entry in group}
-        found = [next(done) for _ in boards]
-        faults += [fault for one in found for fault in one.faults]
-        written.update(path for one in found for path in one.paths)
-        worked = [one.worked for one in found if one.worked is not None]
+        worked: list[Worked] = []
+        for one in islice(done, len(boards)):
+            faults.extend(one.faults)
+            written.update(one.paths)
+            worked += [one.worked] if one.worked is not None else []
         if worked:
             models, widths = {board.model for board in boards}, {board.bits for board in boards}
-            comparisons.append(put_together(worked, models, widths, names, badges))
-    return in_order(comparisons), faults, written
+            yield put_together(worked, models, widths, names, badges)
 
 
 def _jobs(
@@ -182,17 +194,25 @@ def _do_board(job: Job, entries: Sequence[Entry], methods: Sequence[str], counte
     if not records:
         return Done(None, tuple(faults), ())
     worked = work_out(records, methods, Judge(origins_of(entries), counted))
+    pages = chain.from_iterable(view(worked.place, worked.board) for view in BOARD_VIEWS)
+    paths = _write(job.site, pages)
+    return Done(thinned(worked), tuple(faults), paths)
+
+
+def _write_comparison(finished: Finished) -> tuple[str, ...]:
+    """Write the pages of a comparison and return their paths."""
+    pages = chain.from_iterable(view(finished.comparison) for view in COMPARISON_VIEWS)
+    return _write(finished.site, pages)
+
+
+def _write(site: Path, pages: Iterable[base.Page]) -> tuple[str, ...]:
+    """Write pages, one in memory at a time, and return their paths."""
     paths = []
-    for view in BOARD_VIEWS:
-        for page in view(worked.place, worked.board):
-            _write(job.site, page)
-            paths.append(page.path)
-    return Done(thinned(worked), tuple(faults), tuple(paths))
-
-
-def _write(site: Path, page: base.Page) -> None:
-    text = _environment().get_template(page.template).render({"page": page, **page.values})
-    write_atomically(site / page.path, text)
+    for page in pages:
+        text = _environment().get_template(page.template).render({"page": page, **page.values})
+        write_whole(site / page.path, text)
+        paths.append(page.path)
+    return tuple(paths)
 
 
 @cache

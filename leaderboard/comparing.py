@@ -19,6 +19,7 @@ from leaderboard.statistics import PairedTest, Sample, gain_over, mean_gain, pai
 
 POINTS = 120
 """The most that a curve keeps."""
+KINDS = ("weight", "activation")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def in_order(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
     """Return comparisons in the order in which pages show them: the strongest badge first, then the largest."""
 
     def place(one: Comparison) -> tuple[int, int, tuple[str, ...]]:
-        return ORDER.index(one.badge), -len(one.records), (one.suite, one.task, one.mode, one.protocol)
+        return ORDER.index(one.badge), -len(one.boards), (one.suite, one.task, one.mode, one.protocol)
 
     return tuple(sorted(comparisons, key=place))
 
@@ -79,12 +80,13 @@ def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) ->
     # More seeds for one board must not make the others look unfinished.
     asked = tuple(sorted({record.seed for record in records if record.seed is not None}))
     complete = [method for method, group in runs.items() if _state(group, _expected_seeds(group, asked)) == "complete"]
-    badges = {method: judge.badge(group) for method, group in runs.items()}
     known = {method: sample_of(runs[method]) for method in complete}
+    badges = {method: judge.badge(group) for method, group in runs.items()}
     samples = {method: sample for method, sample in known.items() if badges[method] in judge.counted}
     bar = bar_of(first.mode, {method: runs[method] for method in samples})
+    leader = max(samples, key=lambda method: (samples[method].score, method), default=None)
     told = ((method, known.get(method), badges[method]) for method in methods)
-    rows = tuple(sorted((_row(*one, runs, asked, samples, bar) for one in told), key=_row_order))
+    rows = tuple(sorted((_row(*one, runs, asked, samples, bar, leader) for one in told), key=_row_order))
     measured = [r.full_precision_score for r in judge.strongest(records) if r.full_precision_score is not None]
     board = Board(
         model=first.model,
@@ -97,6 +99,7 @@ def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) ->
         has_strategy=any(record.status == "ok" and record.strategy for record in runs.get(METHOD, [])),
         has_pictures=any(record.status == "ok" and record.pictures for record in records),
         pairs=pairs_of(samples),
+        origins=judge.origins,
     )
     judged = METHOD in samples and bar in samples
     pair = (samples[METHOD], samples[bar]) if judged and bar is not None else None
@@ -168,6 +171,7 @@ def _row(
     asked: Sequence[int],
     samples: dict[str, Sample],
     bar: str | None,
+    leader: str | None,
 ) -> Row:
     """Return the row of a method.
 
@@ -176,14 +180,15 @@ def _row(
         runs: method -> its records on the board.
         asked: the seeds that any method has on the board.
         samples: of the methods that are ranked.
+        leader: the one with the best score of these.
     """
     group = runs[method]
     bars = None if bar is None else samples.get(bar)
     gain = None if sample is None or bars is None else gain_over(sample, bars)
     test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
     rank: Literal["best", "tied"] | None = None
-    if sample is not None and method in samples:
-        best = samples[max(samples, key=lambda name: (samples[name].score, name))]
+    if sample is not None and leader is not None and method in samples:
+        best = samples[leader]
         apart = gain if gain is not None and best is bars else gain_over(sample, best)
         rank = "best" if apart.value == 0 else "tied" if apart.verdict == "tie" else None
     closed = None if gain is None or bar is None or method == bar else share_closed(gain.value, _gaps(runs[bar]))
@@ -202,6 +207,8 @@ def _row(
         rank=rank,
         agreement=_agreement(ok),
         pair=_pair(ok),
+        seconds=mean([record.search_seconds for record in ok]),
+        forward_passes=mean([record.forward_passes for record in ok]),
         size_bytes=mean([record.size_bytes for record in ok]),
         bops=mean([record.bops for record in ok]),
         curves=tuple(_curves(ok)) if method == METHOD else (),
@@ -227,21 +234,33 @@ def spaced(count: int, most: int) -> list[int]:
 
 def _missing(model: str, bits: str, mode: str, methods: Sequence[str]) -> Board:
     """Return a board without any record."""
-    rows = tuple(sorted((_row(method, None, None, {method: []}, (), {}, None) for method in methods), key=_row_order))
+    none = [_row(method, None, None, {method: []}, (), {}, None, None) for method in methods]
+    rows = tuple(sorted(none, key=_row_order))
     return Board(
-        model, bits, mode, bar_of(mode, {}), None, (), rows, has_strategy=False, has_pictures=False, pairs=pairs_of({})
+        model,
+        bits,
+        mode,
+        bar_of(mode, {}),
+        None,
+        (),
+        rows,
+        has_strategy=False,
+        has_pictures=False,
+        pairs=pairs_of({}),
+        origins=NO_ORIGINS,
     )
 
 
 def _agreement(ok: Sequence[Record]) -> float | None:
-    strategies = [record.strategy for record in ok if record.strategy]
-    alike = [
-        getattr(first[name], kind) == getattr(second[name], kind) if name in first and name in second else False
-        for first, second in combinations(strategies, 2)
-        for name in first.keys() | second.keys()
-        for kind in ("weight", "activation")
+    strategies = [
+        {(name, kind): getattr(choice, kind) for name, choice in record.strategy.items() for kind in KINDS}
+        for record in ok
+        if record.strategy
     ]
-    return 100 * sum(alike) / len(alike) if alike else None
+    # Choices that are equal, of all that either has.
+    pairs = list(combinations(strategies, 2))
+    alike = sum(len(first.items() & second.items()) for first, second in pairs)
+    return 100 * alike / sum(len(first.keys() | second.keys()) for first, second in pairs) if pairs else None
 
 
 def _pair(ok: Sequence[Record]) -> tuple[str, str] | None:
@@ -271,7 +290,8 @@ def _wins(boards: Sequence[Board]) -> dict[str, int]:
     wins: dict[str, int] = {}
     for board in boards:
         for row in board.rows:
-            wins[row.method] = wins.get(row.method, 0) + (row.gain is not None and row.gain.verdict == "win")
+            won = row.ranked and row.gain is not None and row.gain.verdict == "win"
+            wins[row.method] = wins.get(row.method, 0) + won
     bars = {board.bar for board in boards if board.bar is not None}
     return {method: count for method, count in wins.items() if bars != {method}}
 

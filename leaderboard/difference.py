@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from benchmarks.progress import cell_name, one_line
 from benchmarks.records import Record
 from benchmarks.submission_report import report_path
 from leaderboard.accepted import SubmissionRefusedError, official, read_submission, unchecked, with_submission
+from leaderboard.badges import Origins
 from leaderboard.boards import Board, Comparison
 from leaderboard.comparing import compare
-from leaderboard.load import Index, Loaded, index_of, read_index
+from leaderboard.load import Index, index_of, origins_of, read_whole
 
 Change = Literal["new", "gone", "changed"]
 SHOWN = 200
@@ -32,6 +33,14 @@ class DifferenceError(ValueError):
     def __init__(self, message: str, refused: bool) -> None:
         super().__init__(message)
         self.refused = refused
+
+
+@dataclass(frozen=True)
+class Held:
+    """The records that count on one side, and where they are from."""
+
+    records: tuple[Record, ...]
+    origins: Origins = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class Difference:
         return sum(cell.change == change for cell in self.cells)
 
 
-def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
+def load_both(before: Path, after: Path) -> tuple[Held, Held]:
     """Return what counts before and after.
 
     Args:
@@ -119,7 +128,7 @@ def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
     """
     first = _folder(before)
     if after.is_dir():
-        return read_index(before, first), read_index(after, _folder(after))
+        return _held(before, first), _held(after, _folder(after))
     if not after.exists():
         raise DifferenceError(f"no folder or submission '{after}'.", False)
     first = official(first)
@@ -127,7 +136,7 @@ def load_both(before: Path, after: Path) -> tuple[Loaded, Loaded]:
         submission = (read_submission if report_path(after).exists() else unchecked)(after)
     except SubmissionRefusedError as error:
         raise DifferenceError(str(error), True) from error
-    return read_index(before, first), read_index(before, with_submission(first, submission, before))
+    return _held(before, first), _held(before, with_submission(first, submission, before))
 
 
 def _folder(folder: Path) -> Index:
@@ -138,7 +147,12 @@ def _folder(folder: Path) -> Index:
     return index_of(folder)
 
 
-def compare_boards(before: Loaded, after: Loaded) -> Difference:
+def _held(folder: Path, index: Index) -> Held:
+    records, _ = read_whole(folder, index.entries)
+    return Held(tuple(records), origins_of(index.entries))
+
+
+def compare_boards(before: Held, after: Held) -> Difference:
     """Return what changes from some records to others."""
     old, new = _boards(before), _boards(after)
     boards = (_board_change(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()))
@@ -168,14 +182,14 @@ def _outcome(record: Record | None) -> str | None:
     return record.status if record.score is None else f"{record.score:.2f}"
 
 
-def _boards(loaded: Loaded) -> dict[str, Board]:
+def _boards(held: Held) -> dict[str, Board]:
     def name(comparison: Comparison, board: Board) -> str:
         where = (comparison.suite, comparison.task, comparison.mode, comparison.protocol)
         return " ".join((*where, board.model, board.bits))
 
     return {
         name(comparison, board): board
-        for comparison in compare(loaded.records, loaded.origins)
+        for comparison in compare(held.records, held.origins)
         for board in comparison.boards
     }
 

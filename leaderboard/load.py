@@ -40,25 +40,17 @@ Mapped = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a results folder holds, or the public board.
+    """What of a results folder does not count, and what the public board has of others.
 
     Args:
-        records: those that belong together, one per cell, in the order of suite, model, bits, method and seed.
-        faults: one sentence per file that does not count, its path relative to the results folder.
+        faults: one sentence per file that is no record, its path relative to the results folder.
         superseded: number of records left out because their cell was run later under another definition.
-        origins: of all records; empty for somebody's own results folder.
-        submissions: those that were read, whether any record of theirs is here or not.
+        submissions: those that were read, in the order in which they were added.
     """
 
-    records: tuple[Record, ...]
     faults: tuple[str, ...]
     superseded: int
-    origins: Origins = field(default_factory=dict)
     submissions: tuple[Submission, ...] = ()
-
-    def shown(self, submission: Submission) -> int:
-        """Return how many records of a submission count: the others give way to what stood before it."""
-        return sum(origin.archive == submission.archive for origin in self.origins.values())
 
 
 class BoardName(NamedTuple):
@@ -165,13 +157,6 @@ def read_whole(results: Path, entries: Iterable[Entry]) -> tuple[list[Record], l
                 words = "its beginning tells otherwise than the rest, or it changed while the board was built"
                 faults.append(Fault(entry.file, f"{'/'.join(entry.file)}: {words}. It does not count."))
     return records, faults
-
-
-def read_index(results: Path, index: Index) -> Loaded:
-    """Return all that an index tells of at once, where memory is no matter."""
-    records, faults = read_whole(results, index.entries)
-    words = tuple(fault.words for fault in sorted((*index.faults, *faults)))
-    return Loaded(tuple(records), words, index.superseded, origins_of(index.entries), index.submissions)
 
 
 def origins_of(entries: Iterable[Entry]) -> Origins:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy
 from scipy.special import gammaln, ndtr
-from scipy.stats import rankdata
 
 Floats = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 Integers = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
@@ -52,7 +51,9 @@ def wilcoxon(differences: Floats) -> float:
     """
     # As in the ranks of scores: what differs by rounding alone is equal.
     rounded = numpy.round(differences, 9)
-    twice = numpy.rint(2 * rankdata(numpy.abs(rounded))).astype(numpy.int64)
+    _, places, counts = numpy.unique(numpy.abs(rounded), return_inverse=True, return_counts=True)
+    # Twice the average rank of those that are equal: of the first and the last of them together.
+    twice = (2 * numpy.cumsum(counts) - counts + 1)[places]
     return _sign_flips(twice * numpy.sign(rounded).astype(numpy.int64))
 
 
@@ -72,18 +73,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _sign_flips(signed: Integers) -> float:
     """Return how likely signs by chance make a sum as far from 0 as this one's, zeros left out."""
-    sizes = numpy.abs(signed[signed != 0])
+    sizes = numpy.abs(signed)
     whole, total = int(sizes.sum()), int(signed.sum())
     if whole > _EXACT:
         return _normal(signed.astype(numpy.float64))
+    counts = numpy.bincount(sizes)
     # Probability of each sum of the sizes that happen to be positive.
-    chances = numpy.ones(1)
-    for size, count in zip(*numpy.unique(sizes, return_counts=True), strict=True):
-        step = numpy.zeros(size * count + 1)
-        step[::size] = _binomial(int(count))
-        chances = numpy.convolve(chances, step) if len(chances) > 1 else step
+    chances = numpy.zeros(whole + 1)
+    chances[0], reach = 1.0, 0
+    for size in numpy.flatnonzero(counts[1:]) + 1:
+        chances, reach = _with_flips(chances, reach, int(size), int(counts[size]))
     sums = 2 * numpy.arange(whole + 1) - whole
     return min(1.0, float(chances[numpy.abs(sums) >= abs(total)].sum()))
+
+
+def _with_flips(chances: Floats, reach: int, size: int, count: int) -> tuple[Floats, int]:
+    """Return chances of sums to which so many numbers of a size are added, each or not, and the largest of these sums.
+
+    Args:
+        chances: of each sum from 0 on; of those above `reach` it is 0.
+    """
+    if count == 1:
+        halves = chances / 2
+        halves[size : reach + size + 1] += chances[: reach + 1] / 2
+        return halves, reach + size
+    step = numpy.zeros(size * count + 1)
+    step[::size] = _binomial(count)
+    found = numpy.zeros_like(chances)
+    found[: reach + size * count + 1] = numpy.convolve(chances[: reach + 1], step) if reach else step
+    return found, reach + size * count
 
 
 def _binomial(count: int) -> Floats:

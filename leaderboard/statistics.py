@@ -172,60 +172,83 @@ def bootstrap_interval(
         seeds: for each method the score of each seed. One seed adds nothing: how far another would differ is unknown.
     """
     images = len(differences)
-    mean = float(differences.mean())
+    mean = float(differences.sum()) / images
+    around = differences - mean
     departures = [_departures(scores) for scores in seeds if len(set(scores)) > 1]
     # Of the sum over images, as the steps are.
-    variance = images * float(differences.var()) + sum(len(one) * float((images * one).var()) for one in departures)
+    variance = float((around * around).sum()) + sum((images * one) ** 2 for part in departures for one in part)
     deviation = math.sqrt(variance)
     if deviation < _EQUAL * images:
         return Interval(round(mean, 9), round(mean, 9))
-    centre = 0.0
     if unit is None or deviation / unit > _FINEST:
-        unit, centre = deviation / math.sqrt(images) / _GRID, mean
-    steps = numpy.rint((differences - centre) / unit).astype(numpy.int64)
-    parts = [(steps, images)]
-    parts += [(numpy.rint(one * (images / unit)).astype(numpy.int64), len(one)) for one in departures]
+        unit, steps = deviation / math.sqrt(images) / _GRID, around
+    else:
+        steps = differences
+    parts = [_Draws.of(numpy.rint(steps / unit).astype(numpy.int64), images)]
+    parts += [_Draws.of(numpy.array([round(one * images / unit) for one in part]), len(part)) for part in departures]
     length = _length(parts, deviation / unit)
     # Around the middle, the sum of the differences as they are; draws are counted from the smallest of each part.
-    middle = int(steps.sum()) - sum(times * int(part.min()) for part, times in parts)
-    around = numpy.roll(_convolved(parts, length), length // 2 - middle)
-    below = numpy.cumsum(around)
+    shift = (length // 2 - parts[0].total + sum(part.times * part.low for part in parts)) % length
+    chances = _convolved(parts, length)
+    below = numpy.cumsum(numpy.concatenate((chances[length - shift :], chances[: length - shift])))
     tail = (100 - LEVEL) / 200
     ends = numpy.searchsorted(below, [tail, 1 - tail]) - length // 2
     low, high = (mean + float(end) * unit / images for end in ends)
     return Interval(round(low, 9), round(high, 9))
 
 
-def _departures(scores: Sequence[float]) -> Scores:
+@dataclass(frozen=True)
+class _Draws:
+    """Independent draws of whole numbers, each of those there are as likely as any other.
+
+    Args:
+        low: the smallest number.
+        chances: of each number from the smallest to the largest.
+        times: how many draws.
+        total: the sum of the numbers.
+    """
+
+    low: int
+    chances: Scores
+    times: int
+    total: int
+
+    @classmethod
+    def of(cls, numbers: Steps, times: int) -> _Draws:
+        low = int(numbers.min())
+        return cls(low, numpy.bincount(numbers - low) / len(numbers), times, int(numbers.sum()))
+
+    @property
+    def high(self) -> int:
+        return self.low + len(self.chances) - 1
+
+
+def _departures(scores: Sequence[float]) -> list[float]:
     """Return what each seed adds to a mean over resampled seeds when it is drawn once."""
-    around = numpy.array(scores) - numpy.mean(scores)
-    scaled: Scores = around / len(scores) * math.sqrt(len(scores) / (len(scores) - 1))
-    return scaled
+    count = len(scores)
+    mean = sum(scores) / count
+    return [(score - mean) / count * math.sqrt(count / (count - 1)) for score in scores]
 
 
-def _length(parts: Sequence[tuple[Steps, int]], deviation: float) -> int:
+def _length(parts: Sequence[_Draws], deviation: float) -> int:
     """Return a length that the sum of the draws stays within, but for chances below any that matters."""
-    reach = sum(times * int(steps.max() - steps.min()) for steps, times in parts)
-    largest = max(int(numpy.abs(steps).max()) for steps, _ in parts)
+    reach = sum(part.times * (part.high - part.low) for part in parts)
+    largest = max(abs(end) for part in parts for end in (part.low, part.high))
     return int(next_fast_len(2 * math.ceil(min(reach, 8 * deviation + 4 * largest)) + 8, real=True))
 
 
-def _convolved(parts: Sequence[tuple[Steps, int]], length: int) -> Scores:
-    """Return (length,) the distribution of a sum of independent draws, modulo its length.
-
-    Args:
-        parts: integers to draw from, each as likely as any other and counted from the smallest, and how many draws.
-        length: of the result.
-    """
+def _convolved(parts: Sequence[_Draws], length: int) -> Scores:
+    """Return (length,) the distribution of a sum of draws, each counted from its smallest, modulo its length."""
     product = numpy.ones(length // 2 + 1, numpy.complex128)
-    for steps, times in parts:
-        transform = numpy.fft.rfft(numpy.bincount(steps - steps.min()) / len(steps), length)
+    for part in parts:
+        transform, times = numpy.fft.rfft(part.chances, length), part.times
         # By squaring: numpy's power of complex numbers takes ten times as long.
         while times:
             if times % 2:
                 product *= transform
-            transform = transform * transform
             times //= 2
+            if times:
+                transform = transform * transform
     return numpy.fft.irfft(product, length)
 
 

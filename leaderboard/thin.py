@@ -1,16 +1,18 @@
-"""Records as pages of the whole need them: without what only the pages of their own board show."""
+"""What is kept of a board when its own pages are written, and of a comparison when those of it are."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from benchmarks.records import Record
-from leaderboard.boards import Board
+from leaderboard.boards import Board, Comparison
 from leaderboard.comparing import Worked
+from leaderboard.pairs import Pairs
 
 LEFT_OUT = ("strategy", "start", "layers", "outcomes", "pictures", "traceback")
+
+NO_PAIRS = Pairs((), ())
 
 
 def thinned(worked: Worked) -> Worked:
@@ -29,9 +31,20 @@ def thinned(worked: Worked) -> Worked:
     return replace(worked, board=board, records=tuple(light[id(record)] for record in worked.records))
 
 
+def bare(comparison: Comparison) -> Comparison:
+    """Return a comparison for the pages of the whole, its rows without records and curves."""
+    boards = tuple(
+        replace(
+            board, pairs=NO_PAIRS, origins={}, rows=tuple(replace(row, records=(), curves=()) for row in board.rows)
+        )
+        for board in comparison.boards
+    )
+    return replace(comparison, records=comparison.records[:1], boards=boards)
+
+
 def _light(record: Record, known: dict[str, Any]) -> Record:
     def shared(value: Any) -> Any:
-        return known.setdefault(json.dumps(value, sort_keys=True), value)
+        return known.setdefault(repr(value), value)
 
     return record.model_copy(
         update={

@@ -33,7 +33,7 @@ function markdownField(text) {
 }
 
 function latexField(text) {
-  return text.replace(/[\\~^\u2212\u2013]/g, (sign) => LATEX[sign]).replace(/(?<!\\textbackslash|\\textasciitilde|\\textasciicircum)[&%$#_](?!-\$)/g, "\\$&");
+  return text.replace(/[\\~^\u2212\u2013&%$#_{}]/g, (sign) => LATEX[sign] ?? `\\${sign}`);
 }
 
 function latex(head, rows) {
@@ -82,17 +82,18 @@ function enhance(element) {
   const heads = [...element.tHead.rows[0].cells];
   const names = heads.map(words);
   const filters = heads.flatMap((head, column) => ("filter" in head.dataset ? [column] : []));
+  const count = element.tBodies[0].rows.length;
   const state = readState();
   const sorted = (state.get(`${id}.sort`) ?? "").match(/^(\d+)-(asc|desc)$/);
   const table = new DataTable(element, {
     autoWidth: false,
-    paging: element.tBodies[0].rows.length > 500,
+    paging: count > 500,
     pageLength: 200,
     info: filters.length > 0,
     order: sorted && Number(sorted[1]) < heads.length ? [[Number(sorted[1]), sorted[2]]] : [],
     searching: true,
     search: { search: state.get(`${id}.search`) ?? "" },
-    layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: element.tBodies[0].rows.length > 500 ? "paging" : null },
+    layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: count > 500 ? "paging" : null },
   });
   const tools = document.createElement("div");
   tools.className = "tools";
@@ -102,7 +103,7 @@ function enhance(element) {
   search.value = table.search();
   search.setAttribute("aria-label", "Search this table");
   search.addEventListener("input", () => table.search(search.value).draw());
-  if (element.tBodies[0].rows.length > 5) tools.append(search);
+  if (count > 5) tools.append(search);
   const selects = filters.map((column) => {
     const name = names[column].toLowerCase();
     const select = document.createElement("select");

@@ -15,20 +15,20 @@ from leaderboard.views import (
     pareto,
     pictures,
 )
-from leaderboard.views.base import BoardView, View
+from leaderboard.views.base import BoardView, ComparisonView, View
 
 BOARD_VIEWS: tuple[BoardView, ...] = (layers.pages, pictures.pages, outcomes.pages)
 """Pages of one board, which show what only its records have whole. They are made while the board is worked out."""
 
+COMPARISON_VIEWS: tuple[ComparisonView, ...] = (cells.pages, pareto.pages, compare.pages, comparison.pages)
+"""Pages of one comparison, made when all of its boards are; records are light there, as `leaderboard.thin` leaves them.
+"""
+
 # The overview is written last, so that it never links to a page that is not there yet.
 VIEWS: tuple[View, ...] = (
-    cells.pages,
-    pareto.pages,
-    compare.pages,
-    comparison.pages,
     models.pages,
     methods.pages,
     about.pages,
     overview.pages,
 )
-"""Pages of the whole; records are light there, as `leaderboard.thin` leaves them."""
+"""Pages of the whole; comparisons are bare there, as `leaderboard.thin` leaves them."""

@@ -14,5 +14,9 @@ def pages(content: Content) -> Iterator[Page]:
     for comparison in content.comparisons:
         words = protocol_words(comparison.records[0]) or "its records do not tell"
         protocols.setdefault(comparison.protocol, {})[words] = None
-    values = {"protocols": {name: list(words) for name, words in sorted(protocols.items())}, "loaded": content.loaded}
+    values = {
+        "protocols": {name: list(words) for name, words in sorted(protocols.items())},
+        "badged": any(comparison.badge for comparison in content.comparisons),
+        "loaded": content.loaded,
+    }
     yield Page("about.html", "about.html", values)

@@ -14,7 +14,11 @@ from leaderboard.load import Loaded
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a page of the whole can show; its records are light."""
+    """Everything that a page of the whole can show.
+
+    Args:
+        comparisons: bare ones, the largest first.
+    """
 
     comparisons: tuple[Comparison, ...]
     loaded: Loaded
@@ -41,6 +45,7 @@ class Page:
 
 
 View = Callable[[Content], Iterator[Page]]
+ComparisonView = Callable[[Comparison], Iterator[Page]]
 BoardView = Callable[[Place, Board], Iterator[Page]]
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.results import METHOD
-from leaderboard.boards import Board, Row
+from leaderboard.boards import Board, Comparison, Row
 from leaderboard.statistics import Gain
-from leaderboard.views.base import Content, Page, cell_path
+from leaderboard.views.base import Page, cell_path
 from leaderboard.views.chart import Plot, Series, line_plot
 from leaderboard.views.wording import bar_name, bar_words, signed
 
@@ -29,19 +29,18 @@ class Figure:
     plot: Plot
 
 
-def pages(content: Content) -> Iterator[Page]:
+def pages(comparison: Comparison) -> Iterator[Page]:
     """Yield a page for each board."""
-    for comparison in content.comparisons:
-        for board in comparison.boards:
-            values = {
-                "comparison": comparison,
-                "board": board,
-                "findings": findings,
-                "figures": list(figures(board)),
-                "origins": content.loaded.origins,
-                "records": [record for row in board.rows for record in row.records],
-            }
-            yield Page(cell_path(comparison, board), "cell.html", values)
+    for board in comparison.boards:
+        values = {
+            "comparison": comparison,
+            "board": board,
+            "findings": findings,
+            "figures": list(figures(board)),
+            "origins": board.origins,
+            "records": [record for row in board.rows for record in row.records],
+        }
+        yield Page(cell_path(comparison, board), "cell.html", values)
 
 
 def figures(board: Board) -> Iterator[Figure]:

@@ -18,8 +18,8 @@ PLOT_WIDTH, PLOT_HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 80, 16, 12, 44
 """Room around a plot for its labels."""
 ROW_HEIGHT = 20
-NAME_WIDTH, NAME_LENGTH = 7.2, 28
-"""Of the names of rows: how wide a letter is at most, and how many are shown."""
+NAME_WIDTH, NAME_LENGTH = 6.2, 34
+"""Of the names of rows: how wide a letter is about, and how many are shown."""
 BOX = {
     "width": PLOT_WIDTH,
     "height": PLOT_HEIGHT,

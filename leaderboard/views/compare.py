@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.results import BAR, METHOD, reading_place
 from leaderboard.boards import Board, Comparison, Row
 from leaderboard.statistics import Gain, Interval, Verdict
-from leaderboard.views.base import Content, Page, cell_path, compare_path
+from leaderboard.views.base import Page, cell_path, compare_path
 from leaderboard.views.overview import VERDICTS, Section
 
 
@@ -32,18 +32,17 @@ class Count:
         return "win" if ahead > 0 else "loss" if ahead < 0 else "tie"
 
 
-def pages(content: Content) -> Iterator[Page]:
-    """Yield a page for each comparison."""
-    for comparison in content.comparisons:
-        methods = methods_of(comparison)
-        values = {
-            "comparison": comparison,
-            "section": Section.of(comparison),
-            "methods": methods,
-            "counts": count_all(comparison, methods),
-            "data": data_of(comparison, methods),
-        }
-        yield Page(compare_path(comparison), "compare.html", values)
+def pages(comparison: Comparison) -> Iterator[Page]:
+    """Yield the page of a comparison."""
+    methods = methods_of(comparison)
+    values = {
+        "comparison": comparison,
+        "section": Section.of(comparison),
+        "methods": methods,
+        "counts": count_all(comparison, methods),
+        "data": data_of(comparison, methods),
+    }
+    yield Page(compare_path(comparison), "compare.html", values)
 
 
 def methods_of(comparison: Comparison) -> list[str]:

@@ -11,7 +11,7 @@ from leaderboard.badges import Badge, weakest
 from leaderboard.boards import Comparison, Row
 from leaderboard.standings import Ranked
 from leaderboard.statistics import Verdict
-from leaderboard.views.base import Content, Page, comparison_path
+from leaderboard.views.base import Page, comparison_path
 from leaderboard.views.chart import axis_for
 from leaderboard.views.overview import VERDICTS, Section
 
@@ -41,17 +41,16 @@ class MethodLine:
     badge: Badge | None
 
 
-def pages(content: Content) -> Iterator[Page]:
-    """Yield a page for each comparison."""
-    for comparison in content.comparisons:
-        gains = [*(board.gain for board in comparison.boards), *(line.gain for line in comparison.headlines)]
-        values = {
-            "comparison": comparison,
-            "section": Section.of(comparison),
-            "axis": axis_for(gains),
-            "lines": method_lines(comparison),
-        }
-        yield Page(comparison_path(comparison), "comparison.html", values)
+def pages(comparison: Comparison) -> Iterator[Page]:
+    """Yield the page of a comparison."""
+    gains = [*(board.gain for board in comparison.boards), *(line.gain for line in comparison.headlines)]
+    values = {
+        "comparison": comparison,
+        "section": Section.of(comparison),
+        "axis": axis_for(gains),
+        "lines": method_lines(comparison),
+    }
+    yield Page(comparison_path(comparison), "comparison.html", values)
 
 
 def method_lines(comparison: Comparison) -> list[MethodLine]:

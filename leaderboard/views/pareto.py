@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks.results import METHOD
 from leaderboard.boards import Board, Comparison, Row, bits_order
-from leaderboard.views.base import Content, Page, pareto_path
+from leaderboard.views.base import Page, pareto_path
 from leaderboard.views.overview import Section
 from leaderboard.views.scatter import Point, Scatter, Shape, scatter
 from leaderboard.views.wording import giga, kilobytes, number, score_words, seconds
@@ -71,12 +71,11 @@ class ModelFronts:
         return sorted(found.values(), key=lambda one: (bits_order(one[0].bits), -(one[1].score or 0), one[1].method))
 
 
-def pages(content: Content) -> Iterator[Page]:
-    """Yield a page for each comparison."""
-    for comparison in content.comparisons:
-        fronts = [model_fronts(comparison, model) for model in comparison.models]
-        values = {"comparison": comparison, "section": Section.of(comparison), "fronts": fronts}
-        yield Page(pareto_path(comparison), "pareto.html", values)
+def pages(comparison: Comparison) -> Iterator[Page]:
+    """Yield the page of a comparison."""
+    fronts = [model_fronts(comparison, model) for model in comparison.models]
+    values = {"comparison": comparison, "section": Section.of(comparison), "fronts": fronts}
+    yield Page(pareto_path(comparison), "pareto.html", values)
 
 
 def model_fronts(comparison: Comparison, model: str) -> ModelFronts:

@@ -15,7 +15,7 @@ from pathlib import Path
 from leaderboard.build import build_site
 from leaderboard.comparing import compare
 from leaderboard.headline import headline_table
-from leaderboard.load import index_of, read_index
+from leaderboard.load import index_of, read_whole
 from tests.browser.harness import DESKTOP, Visitor, Watch, chromium
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def readme_with(table: str, readme: str) -> str:
 
 def table_of(results: Path) -> str:
     """Return the table of headlines of a folder of records."""
-    return headline_table(compare(read_index(results, index_of(results)).records))
+    return headline_table(compare(read_whole(results, index_of(results).entries)[0]))
 
 
 def main() -> int:

@@ -120,7 +120,7 @@ def completed(record: Record, quantizers: tuple[str, ...], facts: dict[str, Any]
             **facts,
         }
         if record.method == "dqss":
-            falling = numpy.geomspace(1, loss, 30).tolist()
+            falling = (numpy.geomspace(1, loss, 30) * random.uniform(0.8, 1.2, 30)).tolist()
             changed["curves"] = {"loss": falling, "entropy": numpy.linspace(1.3, 0.1, 30).tolist()}
             changed |= {"relaxed_loss": loss / 2, "discretized_loss": loss}
     return Record.model_validate({**record.model_dump(), **changed})

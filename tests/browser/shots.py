@@ -29,8 +29,9 @@ def take(site: Path, out: Path) -> list[str]:
     with chromium() as browser:
         visitor = Visitor(browser, watch.site, watch)
         for path in one_of_each(site):
-            # A folder's page has a long name of its own; the folder says enough.
-            name = (path.rpartition("/")[0] or path.removesuffix(".html")).replace("/", "-")
+            # A page in a folder has a long name of its own; the folder says enough.
+            folder = path.rpartition("/")[0].replace("/", "-")
+            name = f"{folder}-one" if folder else path.removesuffix(".html")
             for look, (scheme, width) in LOOKS.items():
                 page = visitor.open(path, scheme=scheme, width=width)
                 height = page.evaluate("document.documentElement.scrollHeight")

@@ -38,16 +38,18 @@ PREPARE = """() => {
     return window.stops.length;
 }"""
 FOCUSED = "document.activeElement.className + ' ' + document.activeElement.getAttribute('href')"
-MOST = 400  # so many stops of a page are walked
+MOST = 150  # so many stops of a page are walked; rows of a long table are alike
 
 
 def walk(page: Page) -> tuple[list[int], list[str], int]:
     """Press Tab through a page; return the order of stops, those that do not show the focus, and how many there are."""
     stops: int = page.evaluate(PREPARE)
-    # A box that scrolls and has nothing to focus in it is a stop of Chromium's own, which is not numbered.
-    for _ in range(min(stops, MOST) + 30):
+    for _ in range(min(stops, MOST)):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement === document.body || window.seen.length > window.stops.length"):
+    # A box that scrolls and has nothing to focus in it is a stop of Chromium's own, which is not numbered.
+    while page.evaluate("window.seen.length") < min(stops, MOST):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
             break
     seen: list[int] = page.evaluate("window.seen")
     return seen, page.evaluate("window.unmarked"), stops

@@ -78,6 +78,22 @@ def test_no_page_is_wider_than_the_window(visitor: Visitor, site: Path, width: i
     assert wide == {}
 
 
+def test_on_paper_nothing_is_cut_off_and_nothing_is_left_to_press(visitor: Visitor, site: Path) -> None:
+    paper = 718  # A4 at 96 pixels an inch less Chromium's margins; it shrinks a page to half at most
+    page = visitor.open(width=paper)
+    page.emulate_media(media="print")
+    left = {}
+    for path in one_of_each(site):
+        page.goto(visitor.address(path))
+        reach = page.evaluate("document.scrollingElement.scrollWidth")
+        controls = page.evaluate(
+            "[...document.querySelectorAll('button, input, select')].filter((node) => node.checkVisibility()).length"
+        )
+        if reach > 2 * paper or controls:
+            left[path] = (reach, controls)
+    assert left == {}
+
+
 def test_dark_is_dark_and_light_is_light(visitor: Visitor, site: Path) -> None:
     def background(scheme: str) -> int:
         colour = visitor.open(scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")

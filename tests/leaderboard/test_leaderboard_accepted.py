@@ -7,6 +7,7 @@ import html
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from leaderboard.accepted import index_of_board, read_submission
 from leaderboard.badges import ORDER, weakest
 from leaderboard.build import build_site
 from leaderboard.comparing import compare
-from leaderboard.load import index_of, read_index
+from leaderboard.load import index_of, origins_of, read_whole
 
 DASH = "\N{EN DASH}"
 CHECKED = "2026-03-01T00:00:00+00:00"
@@ -54,11 +55,21 @@ def submit(tmp_path):
     return accept
 
 
+def read(results, index):
+    """Return all that an index tells of."""
+    records, faults = read_whole(results, index.entries)
+    return SimpleNamespace(
+        records=records,
+        origins=origins_of(index.entries),
+        faults=tuple(fault.words for fault in (*index.faults, *faults)),
+        submissions=index.submissions,
+    )
+
+
 @pytest.fixture
 def board(tmp_path):
     def load_it():
-        results = tmp_path / "results"
-        return read_index(results, index_of_board(results, tmp_path / "submissions"))
+        return read(tmp_path / "results", index_of_board(tmp_path / "results", tmp_path / "submissions"))
 
     return load_it
 
@@ -80,14 +91,14 @@ def test_each_record_has_the_badge_of_where_it_is_from(official, submit, board, 
         "greedy": "verified",
         "fisher": "self-reported",
     }
-    assert [(one.archive, one.again, loaded.shown(one)) for one in loaded.submissions] == [
+    assert [(one.archive, one.again, one.shown) for one in loaded.submissions] == [
         ("jane.zip", 1, 1),
         ("john.zip", 0, 1),
     ]
 
 
 def test_somebodys_own_folder_has_no_badges(official, tmp_path):
-    assert set(badges(read_index(tmp_path / "results", index_of(tmp_path / "results"))).values()) == {None}
+    assert set(badges(read(tmp_path / "results", index_of(tmp_path / "results"))).values()) == {None}
 
 
 def test_the_weakest_badge_of_several_is_what_a_row_has():
@@ -128,7 +139,7 @@ def test_a_submission_moves_nothing_official_verified_or_not(attack, official, s
     assert after.records == before.records
     assert after.origins == before.origins
     (submission,) = after.submissions
-    assert after.shown(submission) == 0
+    assert submission.shown == 0
 
 
 def test_a_verified_method_is_ranked_and_a_self_reported_one_is_not(official, submit, board, record):
@@ -280,7 +291,7 @@ def build(tmp_path):
     """Build the public board, and return its folder."""
 
     def build_it(name="site", **options):
-        return build_site(tmp_path / "results", tmp_path / name, tmp_path / "submissions", **options).parent
+        return build_site(tmp_path / "results", tmp_path / name, submissions=tmp_path / "submissions", **options).parent
 
     return build_it
 

@@ -10,12 +10,12 @@ from benchmarks import cli
 from benchmarks.records import write_record
 from benchmarks.submission import Submitter, pack
 from leaderboard import difference
-from leaderboard.difference import load_both, to_markdown, to_text
-from leaderboard.load import Loaded, belonging
+from leaderboard.difference import Held, load_both, to_markdown, to_text
+from leaderboard.load import belonging
 
 
 def compare_boards(before, after):
-    return difference.compare_boards(*(Loaded(tuple(belonging(records)), (), 0) for records in (before, after)))
+    return difference.compare_boards(*(Held(tuple(belonging(records))) for records in (before, after)))
 
 
 @pytest.fixture

@@ -243,10 +243,10 @@ def test_every_value_has_a_point_in_its_row_within_the_plot_and_larger_ones_lie_
 
 
 def test_long_names_are_shortened_in_the_middle_and_told_in_full():
-    name = "features.3.block.expansion.conv2d"
+    name = "features.13.block.expansion.depthwise.conv2d"
     plot = row_plot([name], [RowSeries("sqnr", [12.5])], "x", linear)
-    assert len(plot.rows[0].label) == 28
-    assert plot.rows[0].label.startswith("features.…")
+    assert len(plot.rows[0].label) == 34
+    assert plot.rows[0].label.startswith("features.13…")
     assert name.endswith(plot.rows[0].label.split("…")[1])
     assert plot.series[0].dots[0].told == f"{name}: sqnr 12.5"
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from benchmarks.records import Record
 from benchmarks.seal import sealed
-from leaderboard.load import Loaded, index_of, read_whole
+from leaderboard.load import index_of, read_whole
+
+
+class Loaded(NamedTuple):
+    """All that a results folder holds."""
+
+    records: list[Record]
+    faults: list[str]
+    superseded: int
 
 
 def load(results: Path) -> Loaded:
     """Read all that counts, as a build does board by board."""
     index = index_of(results)
     records, faults = read_whole(results, index.entries)
-    return Loaded(tuple(records), tuple(words for _, words in (*index.faults, *faults)), index.superseded)
+    return Loaded(records, [words for _, words in (*index.faults, *faults)], index.superseded)
 
 
 def test_a_folder_of_two_suites_is_read_whole(tmp_path, cell):
@@ -23,14 +33,14 @@ def test_a_folder_of_two_suites_is_read_whole(tmp_path, cell):
     cell("dqss", [1, 0], suite="quickstart", seed=0)
     loaded = load(tmp_path)
     assert [record.suite for record in loaded.records] == ["classification", "quickstart"]
-    assert loaded.faults == ()
+    assert loaded.faults == []
 
 
 def test_a_truncated_file_is_listed_by_its_path_within_the_results(tmp_path, cell):
     path = cell("dqss", [1, 1], seed=0)
     path.write_text(path.read_text()[:100])
     loaded = load(tmp_path)
-    assert loaded.records == ()
+    assert loaded.records == []
     assert len(loaded.faults) == 1
     assert loaded.faults[0].startswith(f"demo/{path.name}: ")
     assert str(tmp_path) not in loaded.faults[0]
@@ -39,7 +49,7 @@ def test_a_truncated_file_is_listed_by_its_path_within_the_results(tmp_path, cel
 def test_a_score_that_its_outcomes_do_not_give_is_a_fault(tmp_path, cell):
     cell("dqss", [1, 0, 1, 0], score=99.0)
     loaded = load(tmp_path)
-    assert loaded.records == ()
+    assert loaded.records == []
     assert "its score 99 is not the mean of its outcomes, 50" in loaded.faults[0]
 
 
@@ -63,7 +73,7 @@ def test_a_record_that_contradicts_itself_is_a_fault_and_never_an_exception(tmp_
     del content["schema_version"], content["sha256"]
     path.write_bytes(sealed(json.dumps(content, indent=1)))
     loaded = load(tmp_path)
-    assert loaded.records == ()
+    assert loaded.records == []
     assert words in loaded.faults[0]
 
 
@@ -96,4 +106,4 @@ def test_only_the_newest_version_of_a_suite_counts(tmp_path, cell):
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path):
-    assert load(tmp_path).records == ()
+    assert load(tmp_path).records == []
