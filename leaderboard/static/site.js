@@ -133,10 +133,16 @@ function enhance(element) {
     }));
   }
   tools.append(group);
+  // A heading is a button, which Space presses too; DataTables listens to Enter.
+  element.tHead.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches('[role="button"]')) return;
+    event.preventDefault();
+    event.target.click();
+  });
   element.closest(".scroll").before(tools);
   table.on("draw", () => {
     const [order] = table.order();
-    writeState(`${id}.sort`, order ? `${order[0]}-${order[1]}` : "");
+    writeState(`${id}.sort`, order?.[1] ? `${order[0]}-${order[1]}` : "");
     writeState(`${id}.search`, table.search());
     for (const [name, select] of selects) writeState(`${id}.${name}`, select.value);
   });

@@ -460,7 +460,12 @@ def test_the_site_goes_below_the_records_unless_told(capsys, monkeypatch, tmp_pa
 def test_without_a_folder_of_results_the_board_is_the_official_one(capsys, monkeypatch, tmp_path):
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(leaderboard.build, "build_site", lambda *given: calls.append(given) or given[1] / "index.html")
+
+    def build_site(results: Path, site: Path, *, submissions: Path) -> Path:
+        calls.append((results, site, submissions))
+        return site / "index.html"
+
+    monkeypatch.setattr(leaderboard.build, "build_site", build_site)
     monkeypatch.setattr(leaderboard.build, "OFFICIAL", tmp_path / "official")
     assert cli.main(["leaderboard", "build"]) == 2
     assert "there are no official results" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy
@@ -82,6 +84,16 @@ def photographs() -> Iterator[Record]:
             pictures=pictures(LOSS[method]),
         )
         yield completed(record, QAT, {"metric": psnr})
+
+
+@cache
+def mean_scores() -> dict[tuple[str, str, str], float]:
+    """Return (method, model, bits) -> mean score over seeds, of what is ok in the classification suite."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for record in classification():
+        if record.score is not None:
+            found.setdefault((record.method, record.model, record.bits), []).append(record.score)
+    return {names: fmean(values) for names, values in found.items()}
 
 
 def cells(methods: list[str], seeded: tuple[str, ...] | list[str]) -> Iterator[tuple[str, str, str, int | None]]:
