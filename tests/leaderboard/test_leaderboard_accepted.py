@@ -341,6 +341,7 @@ def test_a_self_reported_row_has_score_and_gain_and_no_place_on_any_page(officia
         assert "fisher" not in markup
         assert "self-reported results beside others" in words.lower()
     words, _ = page_of(site, "methods/ptq-fisher")
+    assert "not ranked 2.0 complete self-reported" in words
     assert "0 wins, 0 ties, 0 losses against the best uniform strategy; complete in 1 of 1 cell" in words
     assert "best: random" in page_of(site, "index")[0]
 
