@@ -174,12 +174,14 @@ class Headline:
 
     Args:
         gain: mean over the models where both are ranked; None where there is none.
+        median: of the gains of these models: one where the bar fails altogether moves the mean alone.
         closed: percent of the gap to full precision, the mean over the models where there is one to close.
         verdicts: model -> verdict; None where either side is not ranked.
     """
 
     bits: str
     gain: Gain | None
+    median: float | None
     closed: float | None
     verdicts: dict[str, Verdict | None]
 

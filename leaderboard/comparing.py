@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
+from statistics import median
 from types import MappingProxyType
 from typing import Literal
 
@@ -324,4 +325,5 @@ def _headline(bits: str, boards: Sequence[Board], pairs: dict[tuple[str, str], t
     judged = [pairs[board.model, bits] for board in here if (board.model, bits) in pairs]
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in here}
     closed = mean([board.closed for board in here])
-    return Headline(bits, mean_gain(judged) if judged else None, closed, verdicts)
+    gains = [board.gain.value for board in here if board.gain]
+    return Headline(bits, mean_gain(judged) if judged else None, median(gains) if gains else None, closed, verdicts)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from leaderboard.boards import Comparison, Headline
 from leaderboard.views.wording import NOTHING, counted, interval, listed, number, signed
 
-HEADER = ("board", "bits", "mean gain of DQSS", "95 % interval", "gap closed", "won, tied, lost", "seeds")
+HEADER = ("board", "bits", "mean gain of DQSS", "95 % interval", "median", "gap closed", "won, tied, lost", "seeds")
 
 
 def headline_table(comparisons: Iterable[Comparison]) -> str:
@@ -25,7 +25,7 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
         gain = headline.gain
         told = (f"{signed(gain.value)} {unit}", interval(gain.interval)) if gain else (NOTHING, NOTHING)
         closed = NOTHING if headline.closed is None else f"{number(headline.closed, 0)} %"
-        yield board, headline.bits, *told, closed, _verdicts(headline), seeds
+        yield board, headline.bits, *told, signed(headline.median), closed, _verdicts(headline), seeds
 
 
 def _verdicts(headline: Headline) -> str:

@@ -277,3 +277,15 @@ def test_the_best_uniform_method_on_test_is_told_apart_from_the_bar(record):
         [record("best-uniform", FAIR), record("uniform-mse", GOOD), record("dqss", GOOD, seed=0)],
     )
     assert (board.bar, board.oracle.method) == ("best-uniform", "uniform-mse")
+
+
+def test_a_headline_has_the_median_of_its_models_beside_the_mean(record):
+    records = []
+    for model, hits in (("a", 82), ("b", 81), ("c", 100)):
+        records.append(record("best-uniform", [1] * 80 + [0] * 20, model=model))
+        records.append(record("dqss", [1] * hits + [0] * (100 - hits), model=model, seed=0))
+    (comparison,) = compare(records)
+    (headline,) = comparison.headlines
+    assert headline.gain is not None
+    assert headline.gain.value == pytest.approx((2 + 1 + 20) / 3)
+    assert headline.median == pytest.approx(2)
