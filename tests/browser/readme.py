@@ -12,14 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from leaderboard.build import build_site
+from leaderboard.build import OFFICIAL, SUBMISSIONS, build_site
 from leaderboard.comparing import compare
 from leaderboard.headline import headline_table
 from leaderboard.load import index_of, read_whole
 from tests.browser.harness import DESKTOP, Visitor, Watch, chromium
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "leaderboard" / "results"
+
 BEGIN, END = "<!-- headlines: python -m tests.browser.readme -->\n", "<!-- end of headlines -->\n"
 # The board whose layers README shows.
 LAYERS = "layers/classification-fashion-mnist-resnet20-w3a3-ptq-all-layers-*.html"
@@ -43,7 +43,7 @@ def main() -> int:
     readme, images = ROOT / "README.md", ROOT / "docs" / "images"
     images.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        site = build_site(RESULTS, Path(folder) / "site").parent.resolve()
+        site = build_site(OFFICIAL, Path(folder) / "site", submissions=SUBMISSIONS).parent.resolve()
         pages = {"overview": "index.html", "layers": next(site.glob(LAYERS)).relative_to(site).as_posix()}
         watch = Watch(site)
         with chromium() as browser:
@@ -53,7 +53,7 @@ def main() -> int:
                 page.set_viewport_size({"width": DESKTOP, "height": HEIGHTS[name]})
                 page.screenshot(path=images / f"{name}.png")
                 visitor.close()
-    readme.write_text(readme_with(table_of(RESULTS), readme.read_text(encoding="utf-8")), encoding="utf-8")
+    readme.write_text(readme_with(table_of(OFFICIAL), readme.read_text(encoding="utf-8")), encoding="utf-8")
     print("\n".join([str(images), str(readme), *watch.problems]))
     return 1 if watch.problems else 0
 
