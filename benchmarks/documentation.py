@@ -36,8 +36,9 @@ def documented(kind: str, name: str) -> tuple[str, ...]:
     module, _, attribute = registry.entry(name).location.partition(":")
     modules = [registry.entry(other).location.partition(":")[0] for other in registry]
     texts = docstrings(module, attribute if modules.count(module) > 1 else None)
-    # What is said of the one comes before what is said of all that share its module.
-    parts = [" ".join(part.split()) for text in reversed(texts) for part in text.split("\n\n")]
+    # The training methods' module speaks of what they have in common, not of an algorithm.
+    texts = texts[1:] if kind == "training-methods" else texts
+    parts = [" ".join(part.replace("`", "").split()) for text in texts for part in text.split("\n\n")]
     return tuple(part for part in parts if part and not part.startswith(("Args:", "Raises:", "Returns:")))
 
 

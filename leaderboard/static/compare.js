@@ -7,8 +7,16 @@ const WHISKER = { width: 240, margin: 14 };
 const place = document.getElementById("compare");
 const data = JSON.parse(document.getElementById("compare-data").textContent);
 
+// As the pages that no script makes: half of the last digit goes to the even one.
+function fixed(value, digits) {
+  const scaled = value * 10 ** digits;
+  const below = Math.floor(scaled);
+  const rounded = scaled - below === 0.5 ? below + (below % 2 ? 1 : 0) : Math.round(scaled);
+  return (rounded / 10 ** digits).toFixed(digits);
+}
+
 function signed(value, digits = 2) {
-  const text = Math.abs(value).toFixed(digits);
+  const text = fixed(Math.abs(value), digits);
   return Number(text) === 0 ? text : (value < 0 ? "\u2212" : "+") + text;
 }
 
@@ -64,7 +72,7 @@ function whisker(found, reach) {
 }
 
 function number(value, digits = 2) {
-  return part("td", { class: "num", "data-order": value ?? -1e9 }, value === null ? "\u2013" : value.toFixed(digits));
+  return part("td", { class: "num", "data-order": value ?? -1e9 }, value === null ? "\u2013" : fixed(value, digits));
 }
 
 function row(board, a, b, reach) {
@@ -74,7 +82,7 @@ function row(board, a, b, reach) {
   head.append(part("a", { href: place.dataset.root + board.path }, board.model));
   const kind = verdict(found);
   const gain = part("td", { class: `num gain ${kind}`, "data-order": found?.gain ?? -1e9 }, found ? signed(found.gain) : "\u2013");
-  const range = part("td", { class: "num quiet" }, found ? "" : "\u2013");
+  const range = part("td", { class: "num quiet", "data-order": found?.interval?.[0] ?? -1e9 }, found ? "" : "\u2013");
   if (found) range.append(whisker(found, reach), found.interval ? `${signed(found.interval[0])} to ${signed(found.interval[1])}` : "no interval");
   const mark = part("td");
   mark.append(part("span", { class: `mark ${kind}` }, VERDICT[kind]));

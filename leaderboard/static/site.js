@@ -8,7 +8,7 @@ const EXPORTS = {
   LaTeX: ["tex", "application/x-tex", latex],
   Markdown: ["md", "text/markdown", (head, rows) => lines([head, head.map(() => "---"), ...rows].map((row) => `| ${row.map(markdownField).join(" | ")} |`))],
 };
-const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\u2212": "$-$", "\u2013": "--" };
+const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u2079": "$^9$" };
 const DIFFERS = { "00": "nothing", 10: "weights", "01": "activations", 11: "both" };
 const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
 
@@ -23,17 +23,17 @@ function value(text) {
 }
 
 function csvField(text) {
-  // A leading sign would make a spreadsheet take a name for a formula.
-  const safe = /^[=@\t\r]/.test(text) ? `'${text}` : text;
+  // A spreadsheet would take a name that begins so for a formula.
+  const safe = /^[=@\t\r]|^[+-](?!\d+(\.\d+)?$)/.test(text) ? `'${text}` : text;
   return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
 function markdownField(text) {
-  return text.replaceAll("\\", "\\\\").replaceAll("|", "\\|").replaceAll("<", "&lt;");
+  return text.replace(/[\\|[\]]/g, "\\$&").replaceAll("<", "&lt;");
 }
 
 function latexField(text) {
-  return text.replace(/[\\~^\u2212\u2013&%$#_{}]/g, (sign) => LATEX[sign] ?? `\\${sign}`);
+  return text.replace(/[\\~^\u2212\u2013\u2079&%$#_{}]/g, (sign) => LATEX[sign] ?? `\\${sign}`);
 }
 
 function latex(head, rows) {
@@ -92,7 +92,6 @@ function enhance(element) {
     info: filters.length > 0,
     order: sorted && Number(sorted[1]) < heads.length ? [[Number(sorted[1]), sorted[2]]] : [],
     searching: true,
-    search: { search: state.get(`${id}.search`) ?? "" },
     layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: count > 500 ? "paging" : null },
   });
   const tools = document.createElement("div");
@@ -100,10 +99,19 @@ function enhance(element) {
   const search = document.createElement("input");
   search.type = "search";
   search.placeholder = "Search";
-  search.value = table.search();
   search.setAttribute("aria-label", "Search this table");
-  search.addEventListener("input", () => table.search(search.value).draw());
-  if (count > 5) tools.append(search);
+  // Pages write a true minus; people type a hyphen.
+  const plain = (text) => text.toLowerCase().replaceAll("\u2212", "-");
+  const seek = () => {
+    const terms = plain(search.value).split(/\s+/).filter(Boolean);
+    table.search(terms.length ? (text) => terms.every((term) => plain(text).includes(term)) : "");
+  };
+  search.addEventListener("input", () => { seek(); table.draw(); });
+  if (count > 5) {
+    search.value = state.get(`${id}.search`) ?? "";
+    seek();
+    tools.append(search);
+  }
   const selects = filters.map((column) => {
     const name = names[column].toLowerCase();
     const select = document.createElement("select");
@@ -143,7 +151,7 @@ function enhance(element) {
   table.on("draw", () => {
     const [order] = table.order();
     writeState(`${id}.sort`, order?.[1] ? `${order[0]}-${order[1]}` : "");
-    writeState(`${id}.search`, table.search());
+    writeState(`${id}.search`, search.value);
     for (const [name, select] of selects) writeState(`${id}.${name}`, select.value);
   });
   table.draw();
@@ -244,6 +252,11 @@ document.querySelectorAll("#choices").forEach(compareStrategies);
 document.querySelectorAll("table.datatable").forEach(enhance);
 document.querySelectorAll("figure[data-name]").forEach((figure) => {
   figure.append(button("Save as SVG", () => download(`${figure.dataset.name}.svg`, "image/svg+xml", svgFile(figure.querySelector("svg")))));
+});
+
+// Another state put into the address of the open page; what the page writes there itself does not come by here.
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#?")) location.reload();
 });
 
 // For the scripts of single pages.

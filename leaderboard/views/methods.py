@@ -37,6 +37,11 @@ class Method:
         return sum(row.state == "complete" for _, _, row in self.rows)
 
     @property
+    def bars(self) -> int:
+        """In how many cells it is the bar itself."""
+        return sum(row.method == board.bar and row.state == "complete" for _, board, row in self.rows)
+
+    @property
     def verdicts(self) -> dict[Verdict, int]:
         """Of its gains over the bar -> in how many cells where it is ranked."""
         judged = [row for _, board, row in self.rows if row.ranked and row.method != board.bar]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.records import MetricFacts
 from leaderboard.boards import Board, Comparison
 from leaderboard.views.base import Content, Page, model_path
 from leaderboard.views.overview import leader
@@ -21,6 +22,11 @@ class Model:
     @property
     def path(self) -> str:
         return model_path(self.task, self.name)
+
+    @property
+    def metric(self) -> MetricFacts | None:
+        """Of its scores; None where nothing has one."""
+        return next((comparison.metric for comparison, _ in self.boards if comparison.metric), None)
 
     @property
     def full_precision(self) -> tuple[float, float] | None:

@@ -12,11 +12,16 @@ def test_a_quantizer_is_told_with_its_paper_and_without_its_arguments():
     assert not any(paragraph.startswith("Args:") for paragraph in rest)
 
 
-def test_what_shares_a_module_is_told_before_what_all_of_it_share():
-    uniform, dqss = documented("training-methods", "uniform"), documented("training-methods", "dqss")
-    assert uniform[0].startswith("One algorithm for the weights")
-    assert dqss[0].startswith("DQSS: alpha")
-    assert uniform[-1] == dqss[-1]
+def test_what_shares_a_module_is_told_after_what_all_of_it_share_and_a_training_method_alone():
+    module, *rest = documented("quantizers", "kl")
+    assert module.startswith("KL range: clip where")
+    assert any(text.startswith("Search over all thresholds") for text in rest)
+    assert documented("training-methods", "uniform")[0].startswith("One algorithm for the weights")
+    assert documented("training-methods", "dqss")[0].startswith("DQSS: alpha")
+
+
+def test_marks_of_code_are_left_out():
+    assert not any("`" in text for name in QUANTIZERS for text in documented("quantizers", name))
 
 
 def test_an_unknown_name_is_told_by_nothing():
