@@ -22,12 +22,11 @@ def fault_of(record: Record) -> str | None:
     if record.score is None or record.metric is None:
         return "it is ok but has no score or no metric."
     try:
-        scores = image_scores(record)
+        mean = _mean_score(record)
     except ValueError as error:
         return f"its outcomes cannot be unpacked ({str(error).removeprefix('outcomes: ').rstrip('.')})."
-    if scores is None:
+    if mean is None:
         return None
-    mean = float(scores.mean())
     # Written so that a mean that is not a number is a fault too.
     if not abs(mean - record.score) <= SCORE_TOLERANCE * max(1.0, abs(record.score)):
         return f"its score {record.score:g} is not the mean of its outcomes, {mean:g}."
@@ -40,8 +39,30 @@ def image_scores(record: Record) -> numpy.ndarray[Any, numpy.dtype[numpy.float64
     Raises:
         ValueError: the outcomes are damaged.
     """
+    values = outcomes_of(record)
+    if values is None:
+        return None
+    return values.astype(numpy.float64) * (100.0 if values.dtype == numpy.bool_ else 1.0)
+
+
+def outcomes_of(record: Record) -> numpy.ndarray[Any, Any] | None:
+    """Return (N,) one outcome per test image, truth values where they are hits; None without outcomes.
+
+    Raises:
+        ValueError: the outcomes are damaged.
+    """
     if record.outcomes is None:
         return None
     if record.outcomes.count < 1:
         raise ValueError(f"outcomes: {record.outcomes.count} is no number of images.")
-    return record.outcomes.unpack().astype(numpy.float64) * (100.0 if record.outcomes.kind == "bits" else 1.0)
+    return record.outcomes.unpack()
+
+
+def _mean_score(record: Record) -> float | None:
+    values = outcomes_of(record)
+    if values is None:
+        return None
+    if values.dtype == numpy.bool_:
+        # Counting takes a tenth of the time of adding numbers.
+        return 100 * int(numpy.count_nonzero(values)) / len(values)
+    return float(values.astype(numpy.float64).mean())

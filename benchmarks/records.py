@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import json
 import math
@@ -126,7 +127,7 @@ class Outcomes(_Part):
         Raises:
             ValueError: the data is not that of so many outcomes.
         """
-        content = base64.b64decode(self.data, validate=True)
+        content = binascii.a2b_base64(self.data, strict_mode=True)
         expected = -(-self.count // 8) if self.kind == "bits" else 4 * self.count
         if len(content) != expected:
             raise ValueError(f"outcomes: {len(content)} bytes are not {self.count} outcomes, which take {expected}.")

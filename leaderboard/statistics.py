@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy
 from scipy.fft import next_fast_len
 
-from benchmarks.outcomes import image_scores
+from benchmarks.outcomes import outcomes_of
 from benchmarks.records import Record
 from leaderboard.significance import mcnemar, wilcoxon
 
@@ -105,11 +105,12 @@ def sample_of(records: Sequence[Record]) -> Sample:
     seeds = tuple(record.score for record in records if record.score is not None)
     images = _images(records[0])
     hits = all(record.outcomes is not None and record.outcomes.kind == "bits" for record in records)
-    known = [scores for record in records if (scores := image_scores(record)) is not None]
-    together = len(known) == len(records) and len({len(scores) for scores in known}) == 1
-    if not together or any(_images(record) != images for record in records):
-        known = []
-    outcomes: Scores | None = numpy.mean(known, axis=0) if known else None
+    known = [values for record in records if (values := outcomes_of(record)) is not None]
+    together = len(known) == len(records) and len({(len(values), values.dtype) for values in known}) == 1
+    outcomes: Scores | None = None
+    if together and all(_images(record) == images for record in records):
+        total: Scores = numpy.stack(known).sum(axis=0, dtype=numpy.float64)
+        outcomes = total * (100.0 if hits else 1.0) / len(known)
     return Sample(sum(seeds) / len(seeds), seeds, outcomes, images, hits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import deque
@@ -63,6 +64,9 @@ class Workers:
 def _begin() -> None:
     # Who stops the build stops the process that started it, and that one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is there stays, and of what comes little is in cycles: to look for them took a quarter of the time.
+    gc.freeze()
+    gc.set_threshold(200_000, 10, 10)
 
 
 @contextmanager

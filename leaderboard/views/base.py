@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from benchmarks.records import Record, key_of
@@ -49,6 +50,7 @@ ComparisonView = Callable[[Comparison], Iterator[Page]]
 BoardView = Callable[[Place, Board], Iterator[Page]]
 
 
+@lru_cache(maxsize=16_384)
 def slug(*names: str) -> str:
     """Return names as part of a path or anchor: readable, safe whatever they hold, and distinct for distinct names.
 

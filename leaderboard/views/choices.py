@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from benchmarks.records import Record
 from benchmarks.results import METHOD
@@ -12,8 +12,7 @@ from leaderboard.boards import Board
 from leaderboard.views.wording import NOTHING, number, significant
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What one strategy has in one layer, as the page writes it; algorithms are compared by name."""
 
     weight: str
@@ -81,20 +80,17 @@ def layers_of(runs: Sequence[Run]) -> list[str]:
 def fields_of(runs: Sequence[Run]) -> list[str]:
     """Return what a page shows of a choice: all of it, but no sensitivity where no run knows any."""
     sensitive = any(choice.sensitivity != NOTHING for run in runs for choice in run.choices.values())
-    return [field.name for field in fields(Choice) if sensitive or field.name != "sensitivity"]
+    return [name for name in Choice._fields if sensitive or name != "sensitivity"]
 
 
 def data_of(runs: Sequence[Run], layers: Sequence[str]) -> list[dict[str, Any]]:
     """Return what the page's script compares any two runs with: of each the fields of every layer, None without it."""
-    names = fields_of(runs)
+    shown = len(fields_of(runs))
     return [
         {
             "id": run.id,
             "name": run.name,
-            "choices": [
-                [getattr(run.choices[layer], name) for name in names] if layer in run.choices else None
-                for layer in layers
-            ],
+            "choices": [list(run.choices[layer][:shown]) if layer in run.choices else None for layer in layers],
         }
         for run in runs
     ]

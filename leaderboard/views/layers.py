@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
+
+from markupsafe import Markup
 
 from benchmarks.records import LayerChoice, LayerFacts, Record
 from benchmarks.results import METHOD
@@ -14,8 +17,10 @@ from leaderboard.load import candidates_of
 from leaderboard.views.base import Page, layers_path
 from leaderboard.views.chart import RowPlot, RowSeries, Scale, linear, logarithmic, row_plot
 from leaderboard.views.choices import contrasts, data_of, fields_of, layers_of, opponents, ordered, runs_of
+from leaderboard.views.wording import number
 
 HEAT_LEVELS = 10
+PICK = Markup(' <span class="pick">chosen</span>')
 BAR_WIDTH = 48
 """Of the bar beside a sensitivity, in the units of the drawing; a bar is at least 2 long, so as to be seen."""
 
@@ -98,6 +103,7 @@ def page_of(place: Place, board: Board) -> Page:
         "sensitivities": sensitivities(tables),
         "bar_width": BAR_WIDTH,
         "bar_length": bar_length,
+        "cells": cells,
         "quantizers": list(names),
         "weight_counts": Counter(choice.weight for choice in choices),
         "activation_counts": Counter(choice.activation for choice in choices),
@@ -162,6 +168,20 @@ def _alike(choices: list[LayerChoice | None]) -> bool:
 
 def _candidates(record: Record, kind: Literal["weight", "activation"], chosen: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*candidates_of(record, kind), *chosen]))
+
+
+def cells(marks: Sequence[Mark]) -> Markup:
+    """Return the cells of a table's row that show these marks: too many to be written one by one in the template."""
+    return Markup("").join(
+        _cell("" if mark.share is None and mark.chosen else number(mark.share), mark.heat, mark.chosen)
+        for mark in marks
+    )
+
+
+@lru_cache(maxsize=1024)
+def _cell(text: str, heat: int, chosen: bool) -> Markup:
+    class_, pick = (" chosen", PICK) if chosen else ("", "")
+    return Markup('<td class="heat heat-{}{}">{}{}</td>\n').format(heat, class_, text, pick)
 
 
 def _marks(candidates: tuple[str, ...], chosen: str, alpha: list[float] | None) -> tuple[Mark, ...]:

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from benchmarks.records import MetricFacts, Record
@@ -14,6 +15,7 @@ from leaderboard.statistics import Interval, Verdict
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+FIXED = tuple(f",.{digits}f" for digits in range(8))
 VERDICTS: dict[Verdict | None, str] = {
     "win": "win",
     "tie": "tie",
@@ -31,8 +33,8 @@ def number(value: float | None, digits: int = 2) -> str:
     """
     if value is None:
         return NOTHING
-    text = f"{value:,.{digits}f}"
-    if text.startswith("-"):
+    text = format(value, FIXED[digits] if digits < len(FIXED) else f",.{digits}f")
+    if text[0] == "-":
         return text[1:] if float(text.replace(",", "")) == 0 else MINUS + text[1:]
     return text
 
@@ -147,8 +149,24 @@ def command(record: Record) -> str:
 
 
 def definition(value: dict[str, Any]) -> str:
-    """Return a cell's definition as people read it."""
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    """Return a cell's definition as people read it.
+
+    >>> print(definition({"seed": 0, "model": {"name": "resnet8"}}))
+    {
+     "model": {
+      "name": "resnet8"
+     },
+     "seed": 0
+    }
+    """
+    lines = (f" {json.dumps(name, ensure_ascii=False)}: {_part(json.dumps(value[name]))}" for name in sorted(value))
+    return "{\n" + ",\n".join(lines) + "\n}" if value else "{}"
+
+
+@lru_cache(maxsize=1024)
+def _part(text: str) -> str:
+    """Return JSON as it stands in a definition; most parts are those of many definitions."""
+    return json.dumps(json.loads(text), indent=1, sort_keys=True, ensure_ascii=False).replace("\n", "\n ")
 
 
 def _program(record: Record) -> list[str]:
