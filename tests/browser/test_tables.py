@@ -194,6 +194,12 @@ def test_back_to_nothing_chosen_leaves_a_plain_address(board: Page) -> None:
     assert rows_of(board) == rows
 
 
+def test_another_state_in_the_address_of_the_open_page_is_shown(board: Page) -> None:
+    with board.expect_navigation(wait_until="load"):
+        board.evaluate("location.hash = '#?rows.bits=W3A3'")
+    assert set(column(board, "Bits")) == {"W3A3"}
+
+
 def test_an_address_that_makes_no_sense_still_gives_the_table_and_its_tools(visitor: Visitor, site: Path) -> None:
     page = visitor.open()
     for state in (
@@ -205,8 +211,8 @@ def test_an_address_that_makes_no_sense_still_gives_the_table_and_its_tools(visi
         "<script>",
         "none.x=1",
     ):
+        page.goto("about:blank")  # to another anchor of the same page a browser only scrolls
         page.goto(visitor.address(f"{board_path(site)}#?{state}"))
-        page.reload()  # to another anchor of the same page a browser only scrolls
         search = page.locator(f".tools:has(+ .scroll {TABLE}) input[type=search]")
         assert search.count() == 1, state
         search.fill("")
