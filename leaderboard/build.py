@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 OFFICIAL, SUBMISSIONS = HERE / "results", HERE / "submissions"
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
+# Where pages lie, beside the site's top.
+FOLDERS = ("boards", "cells", "compare", "layers", "methods", "models", "pareto", "pictures")
 ASSETS = {
     "style.css": "style.css",
     "site.js": "site.js",
@@ -274,10 +276,11 @@ def _shared() -> dict[str, Any]:
 
 
 def _remove_stale(site: Path, written: set[str]) -> None:
-    """Take away the pages of an earlier build whose records are gone."""
-    for path in sorted([*site.glob("*.html"), *site.glob("*/*.html"), *site.glob("outcomes/*.json")]):
-        marks = (f'<meta name="generator" content="{GENERATOR}">', f'{{"generator": "{GENERATOR}"')
-        if path.relative_to(site).as_posix() not in written:
+    """Take away the pages of an earlier build whose records are gone; a folder of another site is left alone."""
+    marks = (f'<meta name="generator" content="{GENERATOR}">', f'{{"generator": "{GENERATOR}"')
+    pages = [site.glob("*.html"), *(site.glob(f"{folder}/*.html") for folder in FOLDERS)]
+    for path in sorted(chain(*pages, site.glob("outcomes/*.json"))):
+        if path.relative_to(site).as_posix() not in written and path.is_file():
             with path.open(errors="replace") as file:
                 beginning = file.read(4000)
             if any(mark in beginning for mark in marks):

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from benchmarks.records import Picture, Pictures
-from leaderboard.build import BoardError, build_site
+from leaderboard.build import FOLDERS, BoardError, build_site
 from tests.leaderboard.reading import Reader
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x'"
@@ -246,6 +246,29 @@ def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results,
             path.unlink()
     cell("dqss", GOOD)
     assert not any(name.startswith("pictures/") for name in site_of(results))
+
+
+def test_a_site_in_a_folder_of_another_site_is_left_alone(results):
+    build_site(results, results / "site" / "v1")
+    before = sorted((results / "site" / "v1").rglob("*"))
+    site_of(results)
+    assert sorted((results / "site" / "v1").rglob("*")) == before
+    assert results / "site" / "v1" / "about.html" in before
+
+
+def test_every_folder_of_pages_is_swept(results):
+    site_of(results)
+    site = results / "site"
+    there = {path.parent.name for path in site.rglob("*.html") if path.parent != site}
+    assert there == set(FOLDERS)
+
+
+def test_what_is_no_file_does_not_end_a_build(results):
+    (results / "site" / "notes.html").mkdir(parents=True)
+    (results / "site" / "cells").mkdir()
+    (results / "site" / "cells" / "gone.html").symlink_to("nowhere")
+    assert "index.html" in site_of(results)
+    assert (results / "site" / "notes.html").is_dir()
 
 
 def test_without_records_the_message_says_what_to_do(tmp_path, cell):
