@@ -128,11 +128,12 @@ def index_of(results: Path, mapped: Mapped = map) -> Index:
         results: records lie in it as `<suite>/<key>.json`.
         mapped: may read files in several processes.
     """
-    entries, faults = _apart(mapped(partial(_entries, results), _chunks(list(_files(results)))))
+    found, faults = _apart(mapped(partial(_entries, results), _chunks(list(_files(results)))))
+    entries, copies = _once(found)
     certain, doubtful = _doubtful(entries)
     dated, more = _apart(mapped(partial(_dated, results), _chunks(doubtful)))
     newest = _newest(certain + dated)
-    return Index(newest, tuple(faults + more), len(certain) + len(dated) - len(newest))
+    return Index(newest, tuple(faults + copies + more), len(certain) + len(dated) - len(newest))
 
 
 def fewer_files_than(results: Path, few: int) -> bool:
@@ -244,6 +245,18 @@ def _read(results: Path, file: tuple[str, str]) -> Record | Fault:
     except BadRecordError as error:
         # The same records give the same page wherever they lie.
         return Fault(file, str(error).replace(f"{results}{os.sep}", ""))
+
+
+def _once(entries: Iterable[Entry]) -> tuple[list[Entry], list[Fault]]:
+    """Return one entry of each record, and the faults of its copies: the file in its suite's own folder counts."""
+    kept: dict[tuple[str, str], Entry] = {}
+    copies: list[Fault] = []
+    for entry in sorted(entries, key=lambda entry: (entry.file[0] != entry.board.suite, entry.file)):
+        first = kept.setdefault((entry.board.suite, entry.key), entry)
+        if first is not entry:
+            words = f"the same record as {'/'.join(first.file)}. It counts once."
+            copies.append(Fault(entry.file, f"{'/'.join(entry.file)}: {words}"))
+    return list(kept.values()), copies
 
 
 def _doubtful(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
