@@ -200,6 +200,7 @@ class Place:
     """What a comparison is named by: all boards of one suite, task, mode and protocol.
 
     Args:
+        protocol: its name, and where others of the suite share that a part of its hash.
         metric: None where no record has a score.
     """
 

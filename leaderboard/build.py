@@ -18,7 +18,7 @@ from leaderboard.accepted import index_of_board
 from leaderboard.badges import WORDS, Badge, Judge, counted_among
 from leaderboard.boards import Comparison
 from leaderboard.comparing import Worked, in_order, put_together, work_out
-from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, read_whole
+from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, protocols_of, read_whole
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
 from leaderboard.thin import bare, thinned
@@ -63,6 +63,7 @@ class Job:
         boards: the entries of each.
         methods: for each, all that its comparison has.
         counted: for each, the badges that take part in the ranks of its comparison.
+        protocols: for each, what pages call that of its comparison.
     """
 
     results: Path
@@ -70,6 +71,7 @@ class Job:
     boards: tuple[tuple[Entry, ...], ...]
     methods: tuple[tuple[str, ...], ...]
     counted: tuple[frozenset[Badge | None], ...]
+    protocols: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,12 @@ def _work_out(
     results: Path, site: Path, index: Index, workers: Workers, faults: list[Fault], written: set[str]
 ) -> Iterator[Comparison]:
     """Yield each comparison when all its boards are worked out; add to the faults of files and to the pages written."""
-    groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.board[:4])]
+    groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.comparison)]
     methods = [tuple(sorted({entry.method for entry in group})) for group in groups]
     counted = [counted_among(entry.origin.badge if entry.origin else None for entry in group) for group in groups]
-    done = chain.from_iterable(workers.map(_do, _jobs(results, site, groups, methods, counted)))
+    names_of_protocols = protocols_of(group[0].comparison for group in groups)
+    protocols = [names_of_protocols[group[0].comparison] for group in groups]
+    done = chain.from_iterable(workers.map(_do, _jobs(results, site, groups, methods, counted, protocols)))
     for group, names, badges in zip(groups, methods, counted, strict=True):
         boards = {entry.board for entry in group}
         worked: list[Worked] = []
@@ -173,12 +177,13 @@ def _jobs(
     groups: Sequence[tuple[Entry, ...]],
     methods: Sequence[tuple[str, ...]],
     counted: Sequence[frozenset[Badge | None]],
+    protocols: Sequence[str],
 ) -> Iterator[Job]:
     """Yield all boards in their order, as many at once as are worth the way to another process."""
-    boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None]]] = []
-    for group, names, badges in zip(groups, methods, counted, strict=True):
+    boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None], str]] = []
+    for group, *shared in zip(groups, methods, counted, protocols, strict=True):
         for _, board in groupby(group, key=lambda entry: entry.board):
-            boards.append((tuple(board), names, badges))
+            boards.append((tuple(board), *shared))
             if sum(len(entries) for entries, *_ in boards) >= WORTH:
                 yield Job(results, site, *map(tuple, zip(*boards, strict=True)))
                 boards = []
@@ -187,15 +192,17 @@ def _jobs(
 
 
 def _do(job: Job) -> list[Done]:
-    return [_do_board(job, *board) for board in zip(job.boards, job.methods, job.counted, strict=True)]
+    return [_do_board(job, *board) for board in zip(job.boards, job.methods, job.counted, job.protocols, strict=True)]
 
 
-def _do_board(job: Job, entries: Sequence[Entry], methods: Sequence[str], counted: frozenset[Badge | None]) -> Done:
+def _do_board(
+    job: Job, entries: Sequence[Entry], methods: Sequence[str], counted: frozenset[Badge | None], protocol: str
+) -> Done:
     """Read a board's records, work it out and write its own pages."""
     records, faults = read_whole(job.results, entries)
     if not records:
         return Done(None, tuple(faults), ())
-    worked = work_out(records, methods, Judge(origins_of(entries), counted))
+    worked = work_out(records, methods, Judge(origins_of(entries), counted), protocol)
     pages = chain.from_iterable(view(worked.place, worked.board) for view in BOARD_VIEWS)
     paths = _write(job.site, pages)
     return Done(thinned(worked), tuple(faults), paths)

@@ -13,6 +13,7 @@ from benchmarks.records import Record
 from benchmarks.results import METHOD, bar_of, gap_to_full_precision, reading_place, share_closed
 from leaderboard.badges import ORDER, Badge, Judge, Origins, badge_of, counted_among
 from leaderboard.boards import Board, Comparison, Curve, Headline, Place, Row, State, bits_order, mean, natural_order
+from leaderboard.load import ComparisonName, comparison_of, protocols_of
 from leaderboard.pairs import pairs_of
 from leaderboard.significance import holm
 from leaderboard.standings import Cell, Tally, cell_of
@@ -49,10 +50,11 @@ def compare(records: Iterable[Record], origins: Origins = NO_ORIGINS) -> tuple[C
     Args:
         origins: where records are from, which decides whose rows are ranked.
     """
-    groups: dict[tuple[str, str, str, str], list[Record]] = {}
+    groups: dict[ComparisonName, list[Record]] = {}
     for record in records:
-        groups.setdefault((record.suite, record.task, record.mode, record.protocol), []).append(record)
-    return in_order(_comparison(group, origins) for group in groups.values())
+        groups.setdefault(comparison_of(record), []).append(record)
+    protocols = protocols_of(groups)
+    return in_order(_comparison(group, origins, protocols[name]) for name, group in groups.items())
 
 
 def in_order(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
@@ -64,17 +66,18 @@ def in_order(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
     return tuple(sorted(comparisons, key=place))
 
 
-def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) -> Worked:
+def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge, protocol: str) -> Worked:
     """Return the board that these records make.
 
     Args:
         records: all those of one model at one bit-width in one comparison; at least one.
         methods: all that the comparison has, in the order of the alphabet.
         judge: of the comparison.
+        protocol: what pages call that of the comparison.
     """
     first = records[0]
     metric = next((record.metric for record in records if record.metric), None)
-    place = Place(first.suite, first.suite_version, first.task, first.mode, first.protocol, metric)
+    place = Place(first.suite, first.suite_version, first.task, first.mode, protocol, metric)
     runs: dict[str, list[Record]] = {method: [] for method in methods}
     for record in records:
         runs[record.method].append(record)
@@ -153,14 +156,14 @@ def put_together(
     )
 
 
-def _comparison(records: Sequence[Record], origins: Origins) -> Comparison:
+def _comparison(records: Sequence[Record], origins: Origins, protocol: str) -> Comparison:
     judge = Judge(origins, counted_among(badge_of(record, origins) for record in records))
     methods = sorted({record.method for record in records})
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.model, record.bits), []).append(record)
     models, widths = ({names[i] for names in groups} for i in (0, 1))
-    worked = [work_out(group, methods, judge) for group in groups.values()]
+    worked = [work_out(group, methods, judge, protocol) for group in groups.values()]
     return put_together(worked, models, widths, methods, judge.counted)
 
 

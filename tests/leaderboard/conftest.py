@@ -25,6 +25,7 @@ def make_record(
     bits: str = "W4A4",
     mode: str = "ptq",
     protocol: str = "all-layers",
+    first_last_bits: int | None = None,
     seed: int | None = None,
     status: str = "ok",
     reason: str | None = None,
@@ -49,7 +50,7 @@ def make_record(
         "bits": bits,
         "mode": mode,
         "protocol": {
-            "first_last_bits": None,
+            "first_last_bits": first_last_bits,
             "weight": {"symmetric": True, "granularity": "per-tensor"},
             "activation": {"symmetric": False, "granularity": "per-tensor"},
             "tail": "last-layer",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from leaderboard.comparing import compare
@@ -150,6 +152,23 @@ def test_protocols_tasks_modes_and_suites_are_never_ranked_together(record):
     comparisons = compare(apart)
     assert len(comparisons) == 5
     assert all(len(board.rows) == 1 and board.gain is None for c in comparisons for board in c.boards)
+
+
+def test_two_protocols_of_one_name_are_never_ranked_together(record):
+    records = [
+        record(method, outcomes, bits=bits, first_last_bits=ends, seed=seed)
+        for bits, ends in (("W4A4", None), ("W8A8", 8))
+        for method, outcomes, seed in (("best-uniform", FAIR, None), ("dqss", GOOD, 0))
+    ]
+    comparisons = compare(records)
+    assert [[board.bits for board in comparison.boards] for comparison in comparisons] in (
+        [["W4A4"], ["W8A8"]],
+        [["W8A8"], ["W4A4"]],
+    )
+    names = [comparison.protocol for comparison in comparisons]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"all-layers \([0-9a-f]{4}\)", name) for name in names)
+    assert [comparison.protocol for comparison in compare(records[:2])] == ["all-layers"]
 
 
 def test_methods_that_the_images_do_not_tell_apart_share_the_best_rank(record):

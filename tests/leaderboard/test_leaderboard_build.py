@@ -70,6 +70,20 @@ def test_the_first_page_shows_the_gain_with_n_seeds_protocol_and_what_the_interv
     assert "all-layers weights symmetric per-tensor; activations affine per-tensor" in about
 
 
+def test_protocols_that_share_a_name_have_pages_of_their_own(tmp_path, cell):
+    for bits, ends in (("W4A4", None), ("W8A8", 8)):
+        cell("best-uniform", FAIR, bits=bits, first_last_bits=ends)
+        cell("dqss", GOOD, bits=bits, first_last_bits=ends, seed=0)
+    pages = site_of(tmp_path)
+    boards = [Reader(path).words() for name, path in pages.items() if name.startswith("boards/")]
+    assert len(boards) == 2
+    (narrow,) = (words for words in boards if "like all others" in words)
+    (wide,) = (words for words in boards if "first and last layer at 8 bits" in words)
+    assert "W8A8" not in narrow
+    assert "W4A4" not in wide
+    assert len(set(re.findall(r"protocol all-layers \([0-9a-f]{4}\)", narrow + wide))) == 2
+
+
 def test_a_loss_is_said_to_be_one(tmp_path, cell):
     cell("best-uniform", GOOD)
     cell("dqss", FAIR, seed=0)
