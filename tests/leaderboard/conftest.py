@@ -34,6 +34,7 @@ def make_record(
     checkpoint: str = "c0",
     data: str = "d0",
     options: dict[str, Any] | None = None,
+    quantizers: Sequence[str] = QUANTIZERS,
     strategy: dict[str, tuple[str, str]] | None = None,
     alpha: Sequence[float] | None = None,
     losses: dict[str, float] | None = None,
@@ -57,7 +58,7 @@ def make_record(
             "name": protocol,
         },
         "method": {"name": method, "version": 1, "options": options or {}},
-        "quantizers": {kind: [{"name": q, "version": 1} for q in QUANTIZERS] for kind in ("weight", "activation")},
+        "quantizers": {kind: [{"name": q, "version": 1} for q in quantizers] for kind in ("weight", "activation")},
         "seed": seed,
         **({"training": training} if training else {}),
     }

@@ -331,5 +331,23 @@ def test_training_without_a_bar_says_so(tmp_path, cell):
     cell("uniform-lsq", None, mode="qat", seed=0, status="failed", reason="loss: nan in step 3")
     cell("dqss", GOOD, mode="qat", seed=0, validation=85.5, strategy=CHOICES)
     words = Reader(one_of(site_of(tmp_path), "cells/")).words()
-    assert "The best uniform algorithm has no complete result here (missing)." in words
+    assert "No uniform method is complete here, so there is no bar." in words
     assert "loss: nan in step 3" in words
+    site = site_of(tmp_path)
+    assert (
+        "No gain to report: dqss is complete, no uniform method is complete here."
+        in Reader(one_of(site, "layers/")).words()
+    )
+    board = Reader(one_of(site, "boards/")).words()
+    assert "no uniform method is complete here" in board
+    assert "best uniform algorithm is missing" not in board
+
+
+def test_other_candidates_than_the_bars_are_told_where_a_gain_would_be(tmp_path, cell):
+    cell("best-uniform", FAIR)
+    cell("dqss", GOOD, seed=0, quantizers=["minmax", "kl"], strategy=CHOICES)
+    pages = site_of(tmp_path)
+    told = "dqss chose among other candidates than best-uniform"
+    assert told in Reader(one_of(pages, "boards/")).words()
+    assert f"No gain to report: {told}." in Reader(one_of(pages, "layers/")).words()
+    assert "+10.00" not in Reader(one_of(pages, "cells/")).words()
