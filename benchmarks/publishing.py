@@ -64,9 +64,8 @@ def _built(results: Path | None, site: Path) -> Path:
     except made.BoardError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        if (
-            unread := _result(error.filename, [results] if results else [made.OFFICIAL, made.SUBMISSIONS], site)
-        ) is not None:
+        folders = [made.OFFICIAL, made.SUBMISSIONS] if results is None else [results]
+        if (unread := _result(error.filename, folders, site)) is not None:
             raise CommandError(f"cannot read '{unread}' among the results: {error.strerror}.") from error
         raise CommandError(
             f"cannot write the site to '{site}': {error.strerror}. Name another folder with --site."

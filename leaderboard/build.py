@@ -18,7 +18,17 @@ from leaderboard.accepted import index_of_board
 from leaderboard.badges import WORDS, Badge, Judge, counted_among
 from leaderboard.boards import Comparison
 from leaderboard.comparing import Worked, in_order, put_together, work_out
-from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, protocols_of, read_whole
+from leaderboard.load import (
+    Entry,
+    Fault,
+    Index,
+    Loaded,
+    fewer_files_than,
+    index_of,
+    origins_of,
+    protocols_of,
+    read_whole,
+)
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
 from leaderboard.thin import bare, thinned

@@ -187,7 +187,7 @@ def origins_of(entries: Iterable[Entry]) -> Origins:
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return entries in the order of suite, task, mode, protocol (its name, then its hash), model, bits, method and seed."""
+    """Return entries in the order of suite, task, mode, protocol (name, hash), model, bits, method and seed."""
     return tuple(sorted(entries, key=_place))
 
 

@@ -62,9 +62,8 @@ def findings(board: Board, unit: str) -> list[str]:
         return [f"DQSS's result here is {row.badge}: it is shown, and wins nothing beside results that are not."]
     sentences = []
     if board.unlike:
-        sentences.append(
-            f"DQSS chose among other candidates than the {bar_name(board.mode)}: no gain over it is given."
-        )
+        name = bar_name(board.mode)
+        sentences.append(f"DQSS chose among other candidates than the {name}: no gain over it is given.")
     elif row.gain is None and board.bar is None:
         sentences.append("No uniform method is complete here, so there is no bar.")
     elif row.gain is None:
