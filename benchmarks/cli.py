@@ -82,7 +82,9 @@ def positive(text: str) -> int:
 
 def count(text: str) -> int:
     """Read a whole number from 0."""
-    return 0 if text == "0" else positive(text)
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0.")
+    return int(text)
 
 
 def port(text: str) -> int:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,22 @@ def _built(results: Path | None, site: Path) -> Path:
     except made.BoardError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
+        folders = [made.OFFICIAL, made.SUBMISSIONS] if results is None else [results]
+        if (unread := _result(error.filename, folders, site)) is not None:
+            raise CommandError(f"cannot read '{unread}' among the results: {error.strerror}.") from error
         raise CommandError(
             f"cannot write the site to '{site}': {error.strerror}. Name another folder with --site."
         ) from error
     return page
+
+
+def _result(file: object, folders: Sequence[Path], site: Path) -> Path | None:
+    """Return the file that an error names if it is one of the results; the site may lie in their folder."""
+    path = Path(file) if isinstance(file, str) else None
+    for folder in folders:
+        if path is not None and path.is_relative_to(folder):
+            return None if site.is_relative_to(folder) and path.is_relative_to(site) else path
+    return None
 
 
 def diff(args: argparse.Namespace) -> int:

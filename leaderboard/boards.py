@@ -42,11 +42,11 @@ class Row:
         seeds: how many it needs: all that any method has on this board, or the one run of a method without a seed.
         score: mean over the seeds that are ok.
         gap: the score less full precision's; below 0 is what quantization costs.
-        gain: over the board's bar; None where either is not complete.
+        gain: over the board's bar; None where either is not complete, or where they choose among other candidates.
         test: against the bar; None without a gain, for the bar itself, and where the images do not pair.
         closed: percent of the distance from the bar to full precision that the gain covers; None without a gain, or
             where the bar is hardly below full precision.
-        rank: `best`, or `tied` where the images do not tell it from the best; None otherwise.
+        rank: `best`, or `tied` where the images do not tell it from the best; None otherwise, and for one alone.
         agreement: how often two seeds chose alike, in percent: the mean over layers, kinds (weight and activation) and
             pairs of seeds; None for fewer than two strategies.
         pair: the (weight, activation) quantizers where every layer of every seed has the same ones.
@@ -139,6 +139,12 @@ class Board:
         return row.gain if row and row.ranked else None
 
     @property
+    def unlike(self) -> bool:
+        """Whether DQSS has no gain because it chose among other candidates than the bar."""
+        row, bar = self.row(METHOD), self.bar_row
+        return self.gain is None and row is not None and bar is not None and row.ranked and bar.ranked
+
+    @property
     def closed(self) -> float | None:
         """The share of the bar's gap that DQSS closes, in percent."""
         row = self.row(METHOD)
@@ -173,9 +179,10 @@ class Headline:
     """DQSS against the bar of each board at one bit-width.
 
     Args:
-        gain: mean over the models where both are ranked; None where there is none.
+        gain: mean over the models where both are ranked and have a gain; None where there is none.
         median: of the gains of these models: one where the bar fails altogether moves the mean alone.
-        closed: percent of the gap to full precision, the mean over the models where there is one to close.
+        closed: percent of the gap to full precision of the bar: both summed over the models of the gain. None where
+            that gap is hardly there.
         verdicts: model -> verdict; None where either side is not ranked.
     """
 
@@ -200,6 +207,7 @@ class Place:
     """What a comparison is named by: all boards of one suite, task, mode and protocol.
 
     Args:
+        protocol: its name, and where others of the suite share that a part of its hash.
         metric: None where no record has a score.
     """
 

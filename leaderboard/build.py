@@ -18,7 +18,17 @@ from leaderboard.accepted import index_of_board
 from leaderboard.badges import WORDS, Badge, Judge, counted_among
 from leaderboard.boards import Comparison
 from leaderboard.comparing import Worked, in_order, put_together, work_out
-from leaderboard.load import Entry, Fault, Index, Loaded, fewer_files_than, index_of, origins_of, read_whole
+from leaderboard.load import (
+    Entry,
+    Fault,
+    Index,
+    Loaded,
+    fewer_files_than,
+    index_of,
+    origins_of,
+    protocols_of,
+    read_whole,
+)
 from leaderboard.standings import RESAMPLES
 from leaderboard.statistics import LEVEL
 from leaderboard.thin import bare, thinned
@@ -29,6 +39,8 @@ HERE = Path(__file__).parent
 OFFICIAL, SUBMISSIONS = HERE / "results", HERE / "submissions"
 # By this mark a later build knows the pages it may take away.
 GENERATOR = "DQSS Bench leaderboard"
+# Where pages lie, beside the site's top.
+FOLDERS = ("boards", "cells", "compare", "layers", "methods", "models", "pareto", "pictures")
 ASSETS = {
     "style.css": "style.css",
     "site.js": "site.js",
@@ -61,6 +73,7 @@ class Job:
         boards: the entries of each.
         methods: for each, all that its comparison has.
         counted: for each, the badges that take part in the ranks of its comparison.
+        protocols: for each, what pages call that of its comparison.
     """
 
     results: Path
@@ -68,6 +81,7 @@ class Job:
     boards: tuple[tuple[Entry, ...], ...]
     methods: tuple[tuple[str, ...], ...]
     counted: tuple[frozenset[Badge | None], ...]
+    protocols: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -149,10 +163,12 @@ def _work_out(
     results: Path, site: Path, index: Index, workers: Workers, faults: list[Fault], written: set[str]
 ) -> Iterator[Comparison]:
     """Yield each comparison when all its boards are worked out; add to the faults of files and to the pages written."""
-    groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.board[:4])]
+    groups = [tuple(group) for _, group in groupby(index.entries, key=lambda entry: entry.comparison)]
     methods = [tuple(sorted({entry.method for entry in group})) for group in groups]
     counted = [counted_among(entry.origin.badge if entry.origin else None for entry in group) for group in groups]
-    done = chain.from_iterable(workers.map(_do, _jobs(results, site, groups, methods, counted)))
+    names_of_protocols = protocols_of(group[0].comparison for group in groups)
+    protocols = [names_of_protocols[group[0].comparison] for group in groups]
+    done = chain.from_iterable(workers.map(_do, _jobs(results, site, groups, methods, counted, protocols)))
     for group, names, badges in zip(groups, methods, counted, strict=True):
         boards = {entry.board for entry in group}
         worked: list[Worked] = []
@@ -171,12 +187,13 @@ def _jobs(
     groups: Sequence[tuple[Entry, ...]],
     methods: Sequence[tuple[str, ...]],
     counted: Sequence[frozenset[Badge | None]],
+    protocols: Sequence[str],
 ) -> Iterator[Job]:
     """Yield all boards in their order, as many at once as are worth the way to another process."""
-    boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None]]] = []
-    for group, names, badges in zip(groups, methods, counted, strict=True):
+    boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None], str]] = []
+    for group, *shared in zip(groups, methods, counted, protocols, strict=True):
         for _, board in groupby(group, key=lambda entry: entry.board):
-            boards.append((tuple(board), names, badges))
+            boards.append((tuple(board), *shared))
             if sum(len(entries) for entries, *_ in boards) >= WORTH:
                 yield Job(results, site, *map(tuple, zip(*boards, strict=True)))
                 boards = []
@@ -185,15 +202,17 @@ def _jobs(
 
 
 def _do(job: Job) -> list[Done]:
-    return [_do_board(job, *board) for board in zip(job.boards, job.methods, job.counted, strict=True)]
+    return [_do_board(job, *board) for board in zip(job.boards, job.methods, job.counted, job.protocols, strict=True)]
 
 
-def _do_board(job: Job, entries: Sequence[Entry], methods: Sequence[str], counted: frozenset[Badge | None]) -> Done:
+def _do_board(
+    job: Job, entries: Sequence[Entry], methods: Sequence[str], counted: frozenset[Badge | None], protocol: str
+) -> Done:
     """Read a board's records, work it out and write its own pages."""
     records, faults = read_whole(job.results, entries)
     if not records:
         return Done(None, tuple(faults), ())
-    worked = work_out(records, methods, Judge(origins_of(entries), counted))
+    worked = work_out(records, methods, Judge(origins_of(entries), counted), protocol)
     pages = chain.from_iterable(view(worked.place, worked.board) for view in BOARD_VIEWS)
     paths = _write(job.site, pages)
     return Done(thinned(worked), tuple(faults), paths)
@@ -274,10 +293,11 @@ def _shared() -> dict[str, Any]:
 
 
 def _remove_stale(site: Path, written: set[str]) -> None:
-    """Take away the pages of an earlier build whose records are gone."""
-    for path in sorted([*site.glob("*.html"), *site.glob("*/*.html"), *site.glob("outcomes/*.json")]):
-        marks = (f'<meta name="generator" content="{GENERATOR}">', f'{{"generator": "{GENERATOR}"')
-        if path.relative_to(site).as_posix() not in written:
+    """Take away the pages of an earlier build whose records are gone; a folder of another site is left alone."""
+    marks = (f'<meta name="generator" content="{GENERATOR}">', f'{{"generator": "{GENERATOR}"')
+    pages = [site.glob("*.html"), *(site.glob(f"{folder}/*.html") for folder in FOLDERS)]
+    for path in sorted(chain(*pages, site.glob("outcomes/*.json"))):
+        if path.relative_to(site).as_posix() not in written and path.is_file():
             with path.open(errors="replace") as file:
                 beginning = file.read(4000)
             if any(mark in beginning for mark in marks):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
-from statistics import median
+from statistics import fmean, median
 from types import MappingProxyType
 from typing import Literal
 
@@ -13,6 +14,7 @@ from benchmarks.records import Record
 from benchmarks.results import METHOD, bar_of, gap_to_full_precision, reading_place, share_closed
 from leaderboard.badges import ORDER, Badge, Judge, Origins, badge_of, counted_among
 from leaderboard.boards import Board, Comparison, Curve, Headline, Place, Row, State, bits_order, mean, natural_order
+from leaderboard.load import ComparisonName, comparison_of, protocols_of
 from leaderboard.pairs import pairs_of
 from leaderboard.significance import holm
 from leaderboard.standings import Cell, Tally, cell_of
@@ -49,10 +51,11 @@ def compare(records: Iterable[Record], origins: Origins = NO_ORIGINS) -> tuple[C
     Args:
         origins: where records are from, which decides whose rows are ranked.
     """
-    groups: dict[tuple[str, str, str, str], list[Record]] = {}
+    groups: dict[ComparisonName, list[Record]] = {}
     for record in records:
-        groups.setdefault((record.suite, record.task, record.mode, record.protocol), []).append(record)
-    return in_order(_comparison(group, origins) for group in groups.values())
+        groups.setdefault(comparison_of(record), []).append(record)
+    protocols = protocols_of(groups)
+    return in_order(_comparison(group, origins, protocols[name]) for name, group in groups.items())
 
 
 def in_order(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
@@ -64,17 +67,18 @@ def in_order(comparisons: Iterable[Comparison]) -> tuple[Comparison, ...]:
     return tuple(sorted(comparisons, key=place))
 
 
-def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) -> Worked:
+def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge, protocol: str) -> Worked:
     """Return the board that these records make.
 
     Args:
         records: all those of one model at one bit-width in one comparison; at least one.
         methods: all that the comparison has, in the order of the alphabet.
         judge: of the comparison.
+        protocol: what pages call that of the comparison.
     """
     first = records[0]
     metric = next((record.metric for record in records if record.metric), None)
-    place = Place(first.suite, first.suite_version, first.task, first.mode, first.protocol, metric)
+    place = Place(first.suite, first.suite_version, first.task, first.mode, protocol, metric)
     runs: dict[str, list[Record]] = {method: [] for method in methods}
     for record in records:
         runs[record.method].append(record)
@@ -85,7 +89,8 @@ def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) ->
     badges = {method: judge.badge(group) for method, group in runs.items()}
     samples = {method: sample for method, sample in known.items() if badges[method] in judge.counted}
     bar = bar_of(first.mode, {method: runs[method] for method in samples})
-    leader = max(samples, key=lambda method: (samples[method].score, method), default=None)
+    # Of one alone nobody knows whether it is the best.
+    leader = max(samples, key=lambda method: (samples[method].score, method)) if len(samples) > 1 else None
     told = ((method, known.get(method), badges[method]) for method in methods)
     rows = tuple(sorted((_row(*one, runs, asked, samples, bar, leader) for one in told), key=_row_order))
     measured = [r.full_precision_score for r in judge.strongest(records) if r.full_precision_score is not None]
@@ -102,8 +107,7 @@ def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge) ->
         pairs=pairs_of(samples),
         origins=judge.origins,
     )
-    judged = METHOD in samples and bar in samples
-    pair = (samples[METHOD], samples[bar]) if judged and bar is not None else None
+    pair = (samples[METHOD], samples[bar]) if bar is not None and board.gain is not None else None
     return Worked(place, board, tuple(records), cell_of(samples), pair)
 
 
@@ -153,14 +157,14 @@ def put_together(
     )
 
 
-def _comparison(records: Sequence[Record], origins: Origins) -> Comparison:
+def _comparison(records: Sequence[Record], origins: Origins, protocol: str) -> Comparison:
     judge = Judge(origins, counted_among(badge_of(record, origins) for record in records))
     methods = sorted({record.method for record in records})
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.model, record.bits), []).append(record)
     models, widths = ({names[i] for names in groups} for i in (0, 1))
-    worked = [work_out(group, methods, judge) for group in groups.values()]
+    worked = [work_out(group, methods, judge, protocol) for group in groups.values()]
     return put_together(worked, models, widths, methods, judge.counted)
 
 
@@ -181,10 +185,10 @@ def _row(
         runs: method -> its records on the board.
         asked: the seeds that any method has on the board.
         samples: of the methods that are ranked.
-        leader: the one with the best score of these.
+        leader: the one with the best score of these; None where there are fewer than two.
     """
     group = runs[method]
-    bars = None if bar is None else samples.get(bar)
+    bars = None if bar is None or not same_candidates(group, runs.get(bar, [])) else samples.get(bar)
     gain = None if sample is None or bars is None else gain_over(sample, bars)
     test = None if sample is None or bars is None or method == bar else paired_test(sample, bars)
     rank: Literal["best", "tied"] | None = None
@@ -216,6 +220,28 @@ def _row(
         badge=badge,
         ranked=method in samples,
     )
+
+
+def same_candidates(mine: Sequence[Record], bars: Sequence[Record]) -> bool:
+    """Return whether a method and the bar choose among the same candidates, in whatever order they are listed.
+
+    A uniform method has one by nature, as have all the bars of training: they are compared whatever others may choose.
+
+    Args:
+        mine: records of one variant of a method, likewise the other; either may be empty.
+    """
+    if not mine or not bars or mine[0].mode != "ptq" or mine[0].method.startswith("uniform-"):
+        return True
+    first, second = (group[0].definition.get("quantizers") for group in (mine, bars))
+    return first == second or _in_any_order(first) == _in_any_order(second)
+
+
+def _in_any_order(quantizers: object) -> list[list[str]]:
+    match quantizers:
+        case {"weight": [*weight], "activation": [*activation]}:
+            return [sorted(json.dumps(one, sort_keys=True) for one in kind) for kind in (weight, activation)]
+        case _:
+            return [[json.dumps(quantizers, sort_keys=True)]]
 
 
 def _curves(ok: Sequence[Record]) -> Iterator[Curve]:
@@ -324,6 +350,8 @@ def _headline(bits: str, boards: Sequence[Board], pairs: dict[tuple[str, str], t
     here = [board for board in boards if board.bits == bits]
     judged = [pairs[board.model, bits] for board in here if (board.model, bits) in pairs]
     verdicts = {board.model: board.gain.verdict if board.gain else None for board in here}
-    closed = mean([board.closed for board in here])
-    gains = [board.gain.value for board in here if board.gain]
-    return Headline(bits, mean_gain(judged) if judged else None, median(gains) if gains else None, closed, verdicts)
+    gains = [(board.gain.value, board.bar_row.gap) for board in here if board.gain and board.bar_row]
+    values, gaps = [gain for gain, _ in gains], [gap for _, gap in gains if gap is not None]
+    # Of the same models as the gain: one that has little to close counts for little, and is not left out.
+    closed = share_closed(fmean(values), fmean(gaps)) if gains and len(gaps) == len(gains) else None
+    return Headline(bits, mean_gain(judged) if judged else None, median(values) if values else None, closed, verdicts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -64,6 +65,20 @@ class BoardName(NamedTuple):
     bits: str
 
 
+class ComparisonName(NamedTuple):
+    """What the records of one comparison have in common.
+
+    Args:
+        fixed: the hash of all that the protocol fixes: two may have one name, and are never ranked together.
+    """
+
+    suite: str
+    task: str
+    mode: str
+    protocol: str
+    fixed: str
+
+
 class Fault(NamedTuple):
     """Why a file does not count; `file` is as of Entry."""
 
@@ -79,6 +94,7 @@ class Entry:
         file: its folder and name under the results folder.
         subject: the hash of what it has in common with all it may be compared with: data, checkpoint, protocol.
         variant: the hash of all that fixes it but the seed.
+        protocol: the hash of its protocol.
         started: empty as long as nothing depends on it.
         origin: where the record is from; None in somebody's own results folder.
         whole: the record itself where it is in no file of the results folder.
@@ -92,6 +108,7 @@ class Entry:
     key: str
     subject: str
     variant: str
+    protocol: str
     started: str = ""
     origin: Origin | None = None
     whole: Record | None = field(default=None, compare=False)
@@ -99,9 +116,13 @@ class Entry:
     @classmethod
     def of(cls, record: Record, file: tuple[str, str] = ("", "")) -> Entry:
         """Return the entry of a record."""
-        _, subject, variant = _hashes(record.definition)
+        _, *hashes = _hashes(record.definition)
         which = (record.method, record.seed, record.key)
-        return cls(file, board_of(record), record.suite_version, *which, subject, variant, record.started)
+        return cls(file, board_of(record), record.suite_version, *which, *hashes, record.started)
+
+    @property
+    def comparison(self) -> ComparisonName:
+        return ComparisonName(*self.board[:4], self.protocol)
 
 
 @dataclass(frozen=True)
@@ -128,11 +149,12 @@ def index_of(results: Path, mapped: Mapped = map) -> Index:
         results: records lie in it as `<suite>/<key>.json`.
         mapped: may read files in several processes.
     """
-    entries, faults = _apart(mapped(partial(_entries, results), _chunks(list(_files(results)))))
+    found, faults = _apart(mapped(partial(_entries, results), _chunks(list(_files(results)))))
+    entries, copies = _once(found)
     certain, doubtful = _doubtful(entries)
     dated, more = _apart(mapped(partial(_dated, results), _chunks(doubtful)))
     newest = _newest(certain + dated)
-    return Index(newest, tuple(faults + more), len(certain) + len(dated) - len(newest))
+    return Index(newest, tuple(faults + copies + more), len(certain) + len(dated) - len(newest))
 
 
 def fewer_files_than(results: Path, few: int) -> bool:
@@ -165,7 +187,7 @@ def origins_of(entries: Iterable[Entry]) -> Origins:
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return entries in the order of suite, task, mode, protocol, model, bits, method and seed."""
+    """Return entries in the order of suite, task, mode, protocol (name, hash), model, bits, method and seed."""
     return tuple(sorted(entries, key=_place))
 
 
@@ -178,6 +200,27 @@ def belonging(records: Sequence[Record]) -> list[Record]:
 def board_of(record: Record) -> BoardName:
     """Return the name of the board that a record is on."""
     return BoardName(record.suite, record.task, record.mode, record.protocol, record.model, record.bits)
+
+
+def comparison_of(record: Record) -> ComparisonName:
+    """Return the name of the comparison that a record is in."""
+    *_, protocol = _hashes(record.definition)
+    return ComparisonName(*board_of(record)[:4], protocol)
+
+
+def protocols_of(comparisons: Iterable[ComparisonName]) -> dict[ComparisonName, str]:
+    """Return what pages call the protocol of each comparison: by its name, and its hash where others share that.
+
+    >>> names = [ComparisonName("demo", "photos-x2", "ptq", "mine", fixed) for fixed in ("0123ab", "4567cd")]
+    >>> list(protocols_of(names).values()), list(protocols_of(names[:1]).values())
+    (['mine (0123)', 'mine (4567)'], ['mine'])
+    """
+    found = set(comparisons)
+    shared = Counter(name[:4] for name in found)
+    return {
+        name: name.protocol if shared[name[:4]] == 1 else f"{name.protocol} ({name.fixed[:4]})"
+        for name in sorted(found)
+    }
 
 
 def candidates_of(record: Record, kind: Literal["weight", "activation"]) -> list[str]:
@@ -227,10 +270,10 @@ def _understood(file: tuple[str, str], head: dict[str, Any]) -> Entry:
     texts, numbers = (*names, method, key), (version, *(() if seed is None else (seed,)))
     if not all(type(text) is str for text in texts) or not all(type(number) is int for number in numbers):
         raise TypeError("not the fields of a record")
-    sealed, subject, variant = _hashes(head["definition"])
+    sealed, *hashes = _hashes(head["definition"])
     if not sealed == key == file[1].removesuffix(ENDING) or _as_written(names[-1]) != names[-1]:
         raise ValueError("not the name of a record")
-    return Entry(file, BoardName(*names), version, method, seed, key, subject, variant)
+    return Entry(file, BoardName(*names), version, method, seed, key, *hashes)
 
 
 @lru_cache(maxsize=256)
@@ -244,6 +287,18 @@ def _read(results: Path, file: tuple[str, str]) -> Record | Fault:
     except BadRecordError as error:
         # The same records give the same page wherever they lie.
         return Fault(file, str(error).replace(f"{results}{os.sep}", ""))
+
+
+def _once(entries: Iterable[Entry]) -> tuple[list[Entry], list[Fault]]:
+    """Return one entry of each record, and the faults of its copies: the file in its suite's own folder counts."""
+    kept: dict[tuple[str, str], Entry] = {}
+    copies: list[Fault] = []
+    for entry in sorted(entries, key=lambda entry: (entry.file[0] != entry.board.suite, entry.file)):
+        first = kept.setdefault((entry.board.suite, entry.key), entry)
+        if first is not entry:
+            words = f"the same record as {'/'.join(first.file)}. It counts once."
+            copies.append(Fault(entry.file, f"{'/'.join(entry.file)}: {words}"))
+    return list(kept.values()), copies
 
 
 def _doubtful(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -307,13 +362,18 @@ def _newest(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def _place(entry: Entry) -> tuple[Any, ...]:
-    return *entry.board, entry.method, -1 if entry.seed is None else entry.seed, entry.key
+    return *entry.comparison, *entry.board[4:], entry.method, -1 if entry.seed is None else entry.seed, entry.key
 
 
-def _hashes(definition: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the key of a definition, and the hashes `subject` and `variant` of an entry."""
+def _hashes(definition: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return the key of a definition, and the hashes `subject`, `variant` and `protocol` of an entry."""
     # As `key_of` has it, each part written once.
     parts = {name: f"{_canonical(name)}:{_canonical(definition[name])}" for name in sorted(definition)}
     written = [",".join(part for name, part in parts.items() if name not in left_out) for left_out in LEFT_OUT]
     whole, subject, variant = (hashlib.sha256(b"{%s}" % text.encode()).hexdigest() for text in written)
-    return whole, subject, variant
+    return whole, subject, variant, _hash(parts.get("protocol", ""))
+
+
+@lru_cache(maxsize=256)
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -30,7 +30,7 @@ class Ranked:
         rank: the average over all cells that count; 1 is the best of each.
         interval: of the rank, as far as the choice of test images decides; None where a cell's images do not pair, or
             cells have other images than others.
-        cells: in how many it is complete; in each other one it shares the last ranks.
+        cells: in how many of these it is complete; in each other one it shares the last ranks.
         wins: in how many its gain over the bar is a win; None for the bar.
         group: letters of its tie groups; empty where it is not complete in all cells, or nothing is tested.
     """
@@ -45,10 +45,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Standings:
-    """All methods that are complete in a cell at least, the best average rank first.
+    """All methods that are complete in one cell that counts at least, the best average rank first.
 
     Args:
-        cells: how many count: those where any method is complete.
+        cells: how many count: those where two methods or more are complete.
         tested: how many methods are complete in all of them. The tests are among these: a cell that never ran is no
             evidence that a method is worse.
         friedman: p-value of these methods being alike; None for fewer than three methods or two cells.
@@ -79,12 +79,12 @@ class Cell:
 
 
 def cell_of(samples: Mapping[str, Sample]) -> Cell | None:
-    """Return what a cell adds to the standings; None for a cell without any method, which counts for nothing.
+    """Return what a cell adds to the standings; None for a cell with fewer than two methods, which ranks nobody.
 
     Args:
         samples: the methods that are complete in it.
     """
-    if not samples:
+    if len(samples) < 2:
         return None
     methods = sorted(samples)
     first = samples[methods[0]]

@@ -10,7 +10,7 @@ from leaderboard.boards import Board, Comparison, Row
 from leaderboard.statistics import Gain
 from leaderboard.views.base import Page, cell_path
 from leaderboard.views.chart import Plot, Series, line_plot
-from leaderboard.views.wording import bar_name, bar_words, signed
+from leaderboard.views.wording import bar_name, bar_words, listed, signed
 
 CURVES = {
     "loss": "Loss of the step's batch",
@@ -61,14 +61,28 @@ def findings(board: Board, unit: str) -> list[str]:
     if not row.ranked:
         return [f"DQSS's result here is {row.badge}: it is shown, and wins nothing beside results that are not."]
     sentences = []
-    if row.gain is None:
+    if board.unlike:
+        name = bar_name(board.mode)
+        sentences.append(f"DQSS chose among other candidates than the {name}: no gain over it is given.")
+    elif row.gain is None and board.bar is None:
+        sentences.append("No uniform method is complete here, so there is no bar.")
+    elif row.gain is None:
         name = bar_name(board.mode)
         sentences.append(f"The {name} has no complete result here ({bar.state if bar else 'missing'}).")
     else:
         sentences.append(_against_bar(row.gain, bar_words(board), unit))
     if rival is not None and row.score is not None and rival.score is not None:
         sentences.append(_against_rival(row.score - rival.score, rival, board, unit))
-    return sentences
+    return sentences + _others(board)
+
+
+def _others(board: Board) -> list[str]:
+    """Return a sentence on the rivals that have no gain because they chose among other candidates than the bar."""
+    bar = board.bar_row
+    if bar is None or not bar.ranked:
+        return []
+    names = [row.method for row in board.rows if row.state == "complete" and row.gain is None and row.method != METHOD]
+    return [f"Among other candidates than the bar, so without a gain: {listed(names)}."] if names else []
 
 
 def _against_bar(gain: Gain, bar: str, unit: str) -> str:

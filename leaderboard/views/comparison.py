@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
 
 from benchmarks.results import reading_place
 from leaderboard.badges import Badge, weakest
-from leaderboard.boards import Comparison, Row
+from leaderboard.boards import Board, Comparison, Row, mean
 from leaderboard.standings import Ranked
 from leaderboard.statistics import Verdict
 from leaderboard.views.base import Page, comparison_path
@@ -22,8 +21,9 @@ class MethodLine:
 
     Args:
         place: among all methods; None where it is ranked nowhere.
-        gain: mean gain over the bar, over the cells where there is one.
-        verdicts: of its gains -> in how many cells where it is ranked.
+        gain: mean gain over the bar, over the cells where there is one and it is not the bar itself.
+        verdicts: of these gains -> in how many cells where it is ranked.
+        won: percent of the cells that the average ranks are over; None where there is none.
         bops: bit operations.
         badge: the weakest that it has in any cell.
     """
@@ -33,6 +33,7 @@ class MethodLine:
     gap: float | None
     gain: float | None
     verdicts: dict[Verdict, int]
+    won: float | None
     seconds: float | None
     forward_passes: float | None
     size_bytes: float | None
@@ -55,34 +56,34 @@ def pages(comparison: Comparison) -> Iterator[Page]:
 
 def method_lines(comparison: Comparison) -> list[MethodLine]:
     """Return the methods, the best average rank first, those without one last."""
-    places = {place.method: place for place in comparison.standings.places} if comparison.standings else {}
-    rows: dict[str, list[Row]] = {}
+    standings = comparison.standings
+    places = {place.method: place for place in standings.places} if standings else {}
+    rows: dict[str, list[tuple[Board, Row]]] = {}
     for board in comparison.boards:
         for row in board.rows:
-            rows.setdefault(row.method, []).append(row)
-    lines = [_line(method, places.get(method), found) for method, found in rows.items()]
+            rows.setdefault(row.method, []).append((board, row))
+    cells = standings.cells if standings else 0
+    lines = [_line(method, places.get(method), found, cells) for method, found in rows.items()]
     last = len(lines) + 1.0
     return sorted(lines, key=lambda line: (line.place.rank if line.place else last, reading_place(line.method)))
 
 
-def _line(method: str, place: Ranked | None, rows: list[Row]) -> MethodLine:
-    complete = [row for row in rows if row.state == "complete"]
-    gains = [(row.gain, row.ranked) for row in complete if row.gain is not None]
+def _line(method: str, place: Ranked | None, rows: list[tuple[Board, Row]], cells: int) -> MethodLine:
+    complete = [row for _, row in rows if row.state == "complete"]
+    # A bar does not tie with itself.
+    gains = [(row.gain, row.ranked) for board, row in rows if row.gain is not None and method != board.bar]
+    verdicts = {verdict: sum(ranked and gain.verdict == verdict for gain, ranked in gains) for verdict in VERDICTS}
     return MethodLine(
         method=method,
         place=place,
-        gap=_mean([row.gap for row in complete]),
-        gain=_mean([gain.value for gain, _ in gains]),
-        verdicts={verdict: sum(ranked and gain.verdict == verdict for gain, ranked in gains) for verdict in VERDICTS},
-        seconds=_mean([row.seconds for row in complete]),
-        forward_passes=_mean([row.forward_passes for row in complete]),
-        size_bytes=_mean([row.size_bytes for row in complete]),
-        bops=_mean([row.bops for row in complete]),
+        gap=mean([row.gap for row in complete]),
+        gain=mean([gain.value for gain, _ in gains]),
+        verdicts=verdicts,
+        won=100 * verdicts["win"] / cells if cells else None,
+        seconds=mean([row.seconds for row in complete]),
+        forward_passes=mean([row.forward_passes for row in complete]),
+        size_bytes=mean([row.size_bytes for row in complete]),
+        bops=mean([row.bops for row in complete]),
         complete=len(complete),
-        badge=weakest(row.badge for row in rows),
+        badge=weakest(row.badge for _, row in rows),
     )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

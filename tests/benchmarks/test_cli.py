@@ -156,6 +156,7 @@ def test_every_help_shows_an_example_that_starts_with_the_command(command, capsy
         (["run", "quickstart", "more"], "'more' is one argument too many."),
         (["run"], "SUITE"),
         (["run", "quickstart", "--max-cells", "0"], "--max-cells: '0' is not a whole number from 1."),
+        (["leaderboard", "serve", "--port", "-1"], "--port: '-1' is not a whole number from 0."),
         (
             ["run", "quickstart", "--shard", "3/2"],
             "--shard: '3/2' is not a part of the cells. Write i/n with i from 1 to n",
@@ -378,6 +379,25 @@ def test_a_site_that_cannot_be_written_is_told_with_the_option_that_names_anothe
     err = capsys.readouterr().err
     assert err.startswith(f"dqss-bench: cannot write the site to '{site}': ")
     assert err.endswith(". Name another folder with --site.\n")
+
+
+@pytest.mark.parametrize("site", ["site", "out/site"])
+def test_results_that_cannot_be_read_are_not_said_to_be_a_site_that_cannot_be_written(
+    tmp_path, capsys, monkeypatch, site
+):
+    folder = tmp_path / "out" / "demo"
+    folder.mkdir(parents=True)
+    real = os.listdir
+
+    def refusing(path):
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    arguments = ["leaderboard", "build", "--results", str(tmp_path / "out"), "--site", str(tmp_path / site)]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == f"dqss-bench: cannot read '{folder}' among the results: Permission denied.\n"
 
 
 def test_validate_counts_the_cells_and_names_what_it_resolved(suite, capsys):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from leaderboard.comparing import compare
+from leaderboard.views.cells import findings
+from leaderboard.views.comparison import method_lines
 
 GOOD, FAIR, POOR = [1] * 90 + [0] * 10, [1] * 80 + [0] * 20, [1] * 60 + [0] * 40
 
@@ -67,7 +71,8 @@ def test_a_seed_without_a_result_keeps_the_whole_method_from_winning(record, sta
     assert (row.gain, row.rank) == (None, None)
     assert row.reasons == ((status, "no memory"),)
     assert board.rows[0].method == "best-uniform"
-    assert board.rows[0].rank == "best"
+    # One method alone is not the best of any.
+    assert board.rows[0].rank is None
 
 
 def test_more_seeds_on_one_board_leave_the_others_complete(record):
@@ -150,6 +155,23 @@ def test_protocols_tasks_modes_and_suites_are_never_ranked_together(record):
     comparisons = compare(apart)
     assert len(comparisons) == 5
     assert all(len(board.rows) == 1 and board.gain is None for c in comparisons for board in c.boards)
+
+
+def test_two_protocols_of_one_name_are_never_ranked_together(record):
+    records = [
+        record(method, outcomes, bits=bits, first_last_bits=ends, seed=seed)
+        for bits, ends in (("W4A4", None), ("W8A8", 8))
+        for method, outcomes, seed in (("best-uniform", FAIR, None), ("dqss", GOOD, 0))
+    ]
+    comparisons = compare(records)
+    assert [[board.bits for board in comparison.boards] for comparison in comparisons] in (
+        [["W4A4"], ["W8A8"]],
+        [["W8A8"], ["W4A4"]],
+    )
+    names = [comparison.protocol for comparison in comparisons]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"all-layers \([0-9a-f]{4}\)", name) for name in names)
+    assert [comparison.protocol for comparison in compare(records[:2])] == ["all-layers"]
 
 
 def test_methods_that_the_images_do_not_tell_apart_share_the_best_rank(record):
@@ -264,9 +286,10 @@ def test_wins_over_the_bar_are_counted_over_all_cells_and_a_missing_one_is_none(
     records = [record("best-uniform", FAIR, model=model, bits=bits) for model, bits in cells]
     records += [record("dqss", GOOD, model=model, bits=bits, seed=0) for model, bits in cells[:2]]
     records += [record("dqss", None, model="resnet20", seed=0, status="failed", reason="no memory")]
+    records += [record("random", POOR, model="resnet20", seed=0)]
     (comparison,) = compare(records)
-    dqss, bar = comparison.standings.places
-    assert (dqss.method, dqss.wins, dqss.cells, dqss.rank) == ("dqss", 2, 2, pytest.approx(4 / 3))
+    bar, dqss, _ = comparison.standings.places
+    assert (dqss.method, dqss.wins, dqss.cells, dqss.rank) == ("dqss", 2, 2, pytest.approx((1 + 1 + 3) / 3))
     assert (bar.wins, bar.cells) == (None, 3)
     # No board has resnet20 at W8A8.
     assert comparison.standings.cells == 3
@@ -289,3 +312,109 @@ def test_a_headline_has_the_median_of_its_models_beside_the_mean(record):
     assert headline.gain is not None
     assert headline.gain.value == pytest.approx((2 + 1 + 20) / 3)
     assert headline.median == pytest.approx(2)
+
+
+def test_a_search_among_other_candidates_than_the_bars_has_no_gain(record):
+    (comparison,) = compare(
+        [
+            record("best-uniform", FAIR),
+            record("uniform-kl", GOOD, quantizers=["kl"]),
+            record("random", GOOD, seed=0, quantizers=["mse", "minmax"]),
+            record("tpe", GOOD, seed=0, quantizers=["minmax"]),
+            record("dqss", GOOD, seed=0, quantizers=["minmax", "mse", "kl"]),
+        ]
+    )
+    (board,) = comparison.boards
+    gains = {row.method: row.gain.value if row.gain else None for row in board.rows}
+    # One candidate is what a uniform method has by nature, and the order of candidates is no difference.
+    assert gains == {"best-uniform": 0.0, "uniform-kl": 10.0, "random": 10.0, "tpe": None, "dqss": None}
+    assert (board.gain, board.closed, board.test, board.unlike) == (None, None, None, True)
+    assert comparison.headlines[0].absent == ["resnet8"]
+    assert comparison.headlines[0].gain is None
+    assert findings(board, "points") == [
+        "DQSS chose among other candidates than the best uniform pair: no gain over it is given.",
+        "The strongest rival, uniform-kl, scores the same.",
+        "Among other candidates than the bar, so without a gain: tpe.",
+    ]
+
+
+def test_algorithms_of_training_are_judged_whatever_else_dqss_chooses_among(record):
+    board = board_of(
+        [
+            trained(record, "uniform-lsq", FAIR, 80.0, quantizers=["lsq"]),
+            trained(record, "uniform-dsq", POOR, 70.0, quantizers=["dsq"]),
+            trained(record, "dqss", GOOD, 85.0, quantizers=["lsq", "dsq"]),
+        ]
+    )
+    assert [row.gain.value for row in board.rows] == [10.0, 0.0, -20.0]
+    assert not board.unlike
+
+
+def test_training_in_which_no_uniform_method_is_complete_says_so(record):
+    records = [
+        trained(record, "dqss", GOOD, 85.0),
+        trained(record, "uniform-lsq", None, None, status="failed", reason="loss: nan"),
+    ]
+    assert findings(board_of(records), "points")[0] == "No uniform method is complete here, so there is no bar."
+
+
+def test_the_gap_closed_of_a_headline_is_of_the_models_of_its_gain(record):
+    records = []
+    # Full precision has 90: the bar is 10, 0 and 4 below it, DQSS gains 5, -10 and 1.
+    for model, bar, mine in (("a", 80, 85), ("b", 90, 80), ("c", 86, 87)):
+        records.append(record("best-uniform", [1] * bar + [0] * (100 - bar), model=model))
+        records.append(record("dqss", [1] * mine + [0] * (100 - mine), model=model, seed=0))
+    # Not judged: its gap counts for nothing.
+    records.append(record("best-uniform", POOR, model="d"))
+    (headline,) = compare(records)[0].headlines
+    assert headline.gain.value == pytest.approx(-4 / 3)
+    assert headline.closed == pytest.approx(100 * (5 - 10 + 1) / (10 + 0 + 4))
+
+
+def test_a_headline_without_a_gap_of_its_bar_closes_none(record):
+    records = [record("best-uniform", GOOD), record("dqss", FAIR, seed=0)]
+    (headline,) = compare(records)[0].headlines
+    assert (headline.gain.value, headline.closed) == (-10.0, None)
+
+
+def test_a_method_alone_on_a_board_has_no_rank_and_its_cell_counts_for_none(record):
+    records = [record("best-uniform", FAIR), record("dqss", GOOD, seed=0)]
+    records += [record("random", FAIR, bits="W8A8", seed=0)]
+    (comparison,) = compare(records)
+    assert [row.rank for board in comparison.boards for row in board.rows if row.ranked] == ["best", None, None]
+    assert comparison.standings.cells == 1
+    assert [place.method for place in comparison.standings.places] == ["dqss", "best-uniform"]
+
+
+def lines_of(records):
+    (comparison,) = compare(records)
+    return {line.method: line for line in method_lines(comparison)}
+
+
+def test_cells_won_are_a_share_of_those_that_ranks_are_over(record):
+    records = [record("best-uniform", FAIR, bits=bits) for bits in ("W4A4", "W4A8", "W8A8")]
+    records += [record("dqss", GOOD, bits="W4A4", seed=0), record("dqss", FAIR, bits="W4A8", seed=0)]
+    records += [record("dqss", None, bits="W8A8", seed=0, status="failed", reason="no memory")]
+    lines = lines_of(records)
+    # At W8A8 there is nothing to rank: one cell of two.
+    assert lines["dqss"].won == 50.0
+    assert lines["best-uniform"].won == 0.0
+    alone = lines_of(records[:1])
+    assert (alone["best-uniform"].won, alone["best-uniform"].place) == (None, None)
+
+
+def test_a_bar_does_not_tie_with_itself(record):
+    lines = lines_of(
+        [
+            trained(record, "uniform-lsq", FAIR, 80.0, model="resnet8"),
+            trained(record, "uniform-dsq", POOR, 70.0, model="resnet8"),
+            trained(record, "uniform-lsq", FAIR, 70.0, model="resnet20"),
+            trained(record, "uniform-dsq", FAIR, 80.0, model="resnet20"),
+            trained(record, "dqss", GOOD, 0.0, model="resnet8"),
+            trained(record, "dqss", GOOD, 0.0, model="resnet20"),
+        ]
+    )
+    # The bar is lsq on resnet8 and dsq on resnet20, where lsq ties with it.
+    assert lines["uniform-dsq"].verdicts == {"win": 0, "tie": 0, "loss": 1, "open": 0}
+    assert lines["uniform-lsq"].verdicts == {"win": 0, "tie": 1, "loss": 0, "open": 0}
+    assert (lines["uniform-dsq"].gain, lines["uniform-lsq"].gain) == (-20.0, 0.0)

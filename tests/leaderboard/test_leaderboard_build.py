@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from benchmarks.records import Picture, Pictures
-from leaderboard.build import BoardError, build_site
+from leaderboard.build import FOLDERS, BoardError, build_site
 from tests.leaderboard.reading import Reader
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x'"
@@ -68,6 +68,20 @@ def test_the_first_page_shows_the_gain_with_n_seeds_protocol_and_what_the_interv
     about = Reader(pages["about.html"]).words()
     assert "Paired bootstrap over the test images, and over the seeds where a method has several" in about
     assert "all-layers weights symmetric per-tensor; activations affine per-tensor" in about
+
+
+def test_protocols_that_share_a_name_have_pages_of_their_own(tmp_path, cell):
+    for bits, ends in (("W4A4", None), ("W8A8", 8)):
+        cell("best-uniform", FAIR, bits=bits, first_last_bits=ends)
+        cell("dqss", GOOD, bits=bits, first_last_bits=ends, seed=0)
+    pages = site_of(tmp_path)
+    boards = [Reader(path).words() for name, path in pages.items() if name.startswith("boards/")]
+    assert len(boards) == 2
+    (narrow,) = (words for words in boards if "like all others" in words)
+    (wide,) = (words for words in boards if "first and last layer at 8 bits" in words)
+    assert "W8A8" not in narrow
+    assert "W4A4" not in wide
+    assert len(set(re.findall(r"protocol all-layers \([0-9a-f]{4}\)", narrow + wide))) == 2
 
 
 def test_a_loss_is_said_to_be_one(tmp_path, cell):
@@ -248,6 +262,29 @@ def test_a_later_build_takes_away_its_own_stale_pages_and_no_other_file(results,
     assert not any(name.startswith("pictures/") for name in site_of(results))
 
 
+def test_a_site_in_a_folder_of_another_site_is_left_alone(results):
+    build_site(results, results / "site" / "v1")
+    before = sorted((results / "site" / "v1").rglob("*"))
+    site_of(results)
+    assert sorted((results / "site" / "v1").rglob("*")) == before
+    assert results / "site" / "v1" / "about.html" in before
+
+
+def test_every_folder_of_pages_is_swept(results):
+    site_of(results)
+    site = results / "site"
+    there = {path.parent.name for path in site.rglob("*.html") if path.parent != site}
+    assert there == set(FOLDERS)
+
+
+def test_what_is_no_file_does_not_end_a_build(results):
+    (results / "site" / "notes.html").mkdir(parents=True)
+    (results / "site" / "cells").mkdir()
+    (results / "site" / "cells" / "gone.html").symlink_to("nowhere")
+    assert "index.html" in site_of(results)
+    assert (results / "site" / "notes.html").is_dir()
+
+
 def test_without_records_the_message_says_what_to_do(tmp_path, cell):
     with pytest.raises(BoardError, match=r"no folder .* Run a suite first: dqss-bench run quickstart --out"):
         build_site(tmp_path / "none", tmp_path / "site")
@@ -294,5 +331,23 @@ def test_training_without_a_bar_says_so(tmp_path, cell):
     cell("uniform-lsq", None, mode="qat", seed=0, status="failed", reason="loss: nan in step 3")
     cell("dqss", GOOD, mode="qat", seed=0, validation=85.5, strategy=CHOICES)
     words = Reader(one_of(site_of(tmp_path), "cells/")).words()
-    assert "The best uniform algorithm has no complete result here (missing)." in words
+    assert "No uniform method is complete here, so there is no bar." in words
     assert "loss: nan in step 3" in words
+    site = site_of(tmp_path)
+    assert (
+        "No gain to report: dqss is complete, no uniform method is complete here."
+        in Reader(one_of(site, "layers/")).words()
+    )
+    board = Reader(one_of(site, "boards/")).words()
+    assert "no uniform method is complete here" in board
+    assert "best uniform algorithm is missing" not in board
+
+
+def test_other_candidates_than_the_bars_are_told_where_a_gain_would_be(tmp_path, cell):
+    cell("best-uniform", FAIR)
+    cell("dqss", GOOD, seed=0, quantizers=["minmax", "kl"], strategy=CHOICES)
+    pages = site_of(tmp_path)
+    told = "dqss chose among other candidates than best-uniform"
+    assert told in Reader(one_of(pages, "boards/")).words()
+    assert f"No gain to report: {told}." in Reader(one_of(pages, "layers/")).words()
+    assert "+10.00" not in Reader(one_of(pages, "cells/")).words()

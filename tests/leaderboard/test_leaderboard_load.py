@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +104,31 @@ def test_only_the_newest_version_of_a_suite_counts(tmp_path, cell):
     cell("dqss", [1, 1], model="resnet8", suite_version=1, started="2026-01-03T00:00:00+00:00")
     cell("dqss", [1, 0], model="resnet20", suite_version=2, started="2026-01-02T00:00:00+00:00")
     assert [record.model for record in load(tmp_path).records] == ["resnet20"]
+
+
+@pytest.mark.parametrize("copy", ["backup", "zz"])
+def test_of_a_copied_folder_each_record_counts_once_and_the_copy_is_told(tmp_path, cell, copy):
+    paths = [cell("dqss", [1, 1], seed=seed) for seed in (0, 1)]
+    shutil.copytree(tmp_path / "demo", tmp_path / copy)
+    index = index_of(tmp_path)
+    assert [(entry.file[0], entry.seed) for entry in index.entries] == [("demo", 0), ("demo", 1)]
+    names = sorted(path.name for path in paths)
+    told = [f"{copy}/{name}: the same record as demo/{name}. It counts once." for name in names]
+    assert [words for _, words in index.faults] == told
+    assert index.superseded == 0
+
+
+def test_of_copies_in_folders_of_other_names_the_first_path_counts(tmp_path, cell):
+    cell("dqss", [1, 1], seed=0)
+    (tmp_path / "demo").rename(tmp_path / "b")
+    shutil.copytree(tmp_path / "b", tmp_path / "a")
+    assert [entry.file[0] for entry in index_of(tmp_path).entries] == ["a"]
+
+
+def test_two_suites_with_the_same_cell_both_have_it(tmp_path, cell):
+    first, second = (cell("dqss", [1, 1], suite=suite) for suite in ("classification", "quickstart"))
+    assert first.stem == second.stem
+    assert len(load(tmp_path).records) == 2
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path):

@@ -84,5 +84,12 @@ def test_what_does_not_pair_has_ranks_without_intervals(change):
     assert [(place.rank, place.interval) for place in found.places] == [(1.5, None), (1.5, None)]
 
 
+def test_a_cell_with_one_complete_method_ranks_nobody():
+    found = tallied(["a", "b", "c"], {"a": hits(0.5), "b": hits(0.6)}, {"a": hits(0.9)}, {"c": hits(0.9)}).standings({})
+    assert found is not None
+    assert found.cells == 1
+    assert [(place.method, place.rank, place.cells) for place in found.places] == [("b", 1.0, 1), ("a", 2.0, 1)]
+
+
 def test_without_any_complete_cell_nobody_stands():
     assert tallied(["a"], {}).standings({}) is None
