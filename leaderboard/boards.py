@@ -107,6 +107,7 @@ class Board:
         rows: complete ones first, best score first; then the others in reading order.
         has_strategy: whether DQSS found a strategy here, so that the board has a page of it.
         has_pictures: whether any method's records have pictures, so that the board has a page of them.
+        has_outcomes: whether any record that is ok has outcomes of images, so that the board has a file of them.
         pairs: how sure the difference of any two ranked rows is.
         origins: where its records are from, and maybe others.
     """
@@ -120,6 +121,7 @@ class Board:
     rows: tuple[Row, ...]
     has_strategy: bool
     has_pictures: bool
+    has_outcomes: bool
     pairs: Pairs
     origins: Origins
 

@@ -104,6 +104,7 @@ def work_out(records: Sequence[Record], methods: Sequence[str], judge: Judge, pr
         rows=rows,
         has_strategy=any(record.status == "ok" and record.strategy for record in runs.get(METHOD, [])),
         has_pictures=any(record.status == "ok" and record.pictures for record in records),
+        has_outcomes=any(record.status == "ok" and record.outcomes for record in records),
         pairs=pairs_of(samples),
         origins=judge.origins,
     )
@@ -273,6 +274,7 @@ def _missing(model: str, bits: str, mode: str, methods: Sequence[str]) -> Board:
         rows,
         has_strategy=False,
         has_pictures=False,
+        has_outcomes=False,
         pairs=pairs_of({}),
         origins=NO_ORIGINS,
     )

@@ -172,6 +172,22 @@ def test_every_link_leads_to_an_anchor_that_is_there(results):
                 assert not anchor or anchor in anchors[there]
 
 
+def test_every_file_of_outcomes_is_linked_from_its_cell(results, cell):
+    # Without a bar there is no gain, but there are outcomes.
+    cell("dqss", GOOD, suite="alone", seed=0)
+    pages = site_of(results)
+    files = {path.relative_to(results / "site").as_posix() for path in (results / "site" / "outcomes").iterdir()}
+    links = {
+        str(found.get("href")).removeprefix("../")
+        for name, path in pages.items()
+        if name.startswith("cells/")
+        for tag, found in Reader(path).elements
+        if tag == "a" and "outcomes/" in str(found.get("href"))
+    }
+    assert links == files
+    assert any("alone" in name for name in files)
+
+
 def test_tables_have_captions_and_scoped_headers(results):
     for path in site_of(results).values():
         tags = [tag for tag, _ in Reader(path).elements]
