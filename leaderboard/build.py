@@ -191,9 +191,9 @@ def _jobs(
 ) -> Iterator[Job]:
     """Yield all boards in their order, as many at once as are worth the way to another process."""
     boards: list[tuple[tuple[Entry, ...], tuple[str, ...], frozenset[Badge | None], str]] = []
-    for group, *shared in zip(groups, methods, counted, protocols, strict=True):
+    for group, names, badges, protocol in zip(groups, methods, counted, protocols, strict=True):
         for _, board in groupby(group, key=lambda entry: entry.board):
-            boards.append((tuple(board), *shared))
+            boards.append((tuple(board), names, badges, protocol))
             if sum(len(entries) for entries, *_ in boards) >= WORTH:
                 yield Job(results, site, *map(tuple, zip(*boards, strict=True)))
                 boards = []

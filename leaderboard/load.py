@@ -116,9 +116,9 @@ class Entry:
     @classmethod
     def of(cls, record: Record, file: tuple[str, str] = ("", "")) -> Entry:
         """Return the entry of a record."""
-        _, *hashes = _hashes(record.definition)
+        _, subject, variant, protocol = _hashes(record.definition)
         which = (record.method, record.seed, record.key)
-        return cls(file, board_of(record), record.suite_version, *which, *hashes, record.started)
+        return cls(file, board_of(record), record.suite_version, *which, subject, variant, protocol, record.started)
 
     @property
     def comparison(self) -> ComparisonName:
@@ -270,10 +270,10 @@ def _understood(file: tuple[str, str], head: dict[str, Any]) -> Entry:
     texts, numbers = (*names, method, key), (version, *(() if seed is None else (seed,)))
     if not all(type(text) is str for text in texts) or not all(type(number) is int for number in numbers):
         raise TypeError("not the fields of a record")
-    sealed, *hashes = _hashes(head["definition"])
+    sealed, subject, variant, protocol = _hashes(head["definition"])
     if not sealed == key == file[1].removesuffix(ENDING) or _as_written(names[-1]) != names[-1]:
         raise ValueError("not the name of a record")
-    return Entry(file, BoardName(*names), version, method, seed, key, *hashes)
+    return Entry(file, BoardName(*names), version, method, seed, key, subject, variant, protocol)
 
 
 @lru_cache(maxsize=256)
