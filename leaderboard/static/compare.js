@@ -83,7 +83,7 @@ function row(board, a, b, reach) {
   const kind = verdict(found);
   const gain = part("td", { class: `num gain ${kind}`, "data-order": found?.gain ?? -1e9 }, found ? signed(found.gain) : "\u2013");
   const range = part("td", { class: "num quiet", "data-order": found?.interval?.[0] ?? -1e9 }, found ? "" : "\u2013");
-  if (found) range.append(whisker(found, reach), found.interval ? `${signed(found.interval[0])} to ${signed(found.interval[1])}` : "no interval");
+  if (found) range.append(whisker(found, reach), part("span", { class: "ends" }, found.interval ? `${signed(found.interval[0])} to ${signed(found.interval[1])}` : "no interval"));
   const mark = part("td");
   mark.append(part("span", { class: `mark ${kind}` }, VERDICT[kind]));
   made.append(head, part("td", {}, board.bits), number(board.scores[a]), number(board.scores[b]), gain, range, mark);
