@@ -18,7 +18,8 @@ from tests.browser.harness import Visitor, Watch, chromium
 ALLOWED_BYTES, ALLOWED_MS = 300_000, 1000
 VISITS = 7
 ASSETS = """
-    [...document.querySelectorAll("script[src], link[href]")].map((e) => e.getAttribute("src") ?? e.getAttribute("href"))
+    [...document.querySelectorAll("script[src], link[href]")]
+        .map((asset) => asset.getAttribute("src") ?? asset.getAttribute("href"))
 """
 
 
