@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy
 from scipy.special import chdtrc
-from scipy.stats import rankdata, studentized_range
 
 Floats = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 
@@ -30,7 +29,8 @@ def ranks(scores: Floats) -> Floats:
     """
     # What differs by rounding alone is equal.
     rounded = numpy.round(numpy.nan_to_num(scores, nan=-numpy.inf), 9)
-    found: Floats = rankdata(-rounded, axis=1)
+    mine, others = rounded[:, :, None], rounded[:, None, :]
+    found: Floats = (others > mine).sum(axis=2) + ((others == mine).sum(axis=2) + 1) / 2
     return found
 
 
@@ -82,6 +82,9 @@ def tie_groups(average_ranks: list[float], difference: float) -> list[str]:
 
 @cache
 def _nemenyi(methods: int) -> float:
+    # It takes half a second to import, and one process in many asks.
+    from scipy.stats import studentized_range
+
     return float(studentized_range.ppf(1 - SIGNIFICANCE, methods, numpy.inf)) / math.sqrt(2)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy
@@ -21,7 +22,7 @@ Integers = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 _EXACT = 4000
 
 
-def mcnemar(differences: Floats, unit: float) -> float:
+def mcnemar(differences: Floats | Integers, unit: float = 1) -> float:
     """Return the two-sided p-value of no difference in hits, the sign of each image's difference being left to chance.
 
     With one seed on either side it is McNemar's test: exact (binomial) for up to 4,000 discordant images, by the normal
@@ -77,14 +78,26 @@ def _sign_flips(signed: Integers) -> float:
     whole, total = int(sizes.sum()), int(signed.sum())
     if whole > _EXACT:
         return _normal(signed.astype(numpy.float64))
-    counts = numpy.bincount(sizes)
-    # Probability of each sum of the sizes that happen to be positive.
-    chances = numpy.zeros(whole + 1)
-    chances[0], reach = 1.0, 0
-    for size in numpy.flatnonzero(counts[1:]) + 1:
-        chances, reach = _with_flips(chances, reach, int(size), int(counts[size]))
+    chances = _chances(numpy.bincount(sizes).astype(numpy.int64).tobytes())
     sums = 2 * numpy.arange(whole + 1) - whole
     return min(1.0, float(chances[numpy.abs(sums) >= abs(total)].sum()))
+
+
+@lru_cache(maxsize=64)
+def _chances(counts: bytes) -> Floats:
+    """Return the probability of each sum of the sizes that happen to be positive.
+
+    Scores without ties have the same ranks, so that one distribution serves for all methods of a board.
+
+    Args:
+        counts: how many there are of each size from 0 on, int64.
+    """
+    numbers = numpy.frombuffer(counts, numpy.int64)
+    chances = numpy.zeros(int((numbers * numpy.arange(len(numbers))).sum()) + 1)
+    chances[0], reach = 1.0, 0
+    for size in numpy.flatnonzero(numbers[1:]) + 1:
+        chances, reach = _with_flips(chances, reach, int(size), int(numbers[size]))
+    return chances
 
 
 def _with_flips(chances: Floats, reach: int, size: int, count: int) -> tuple[Floats, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy
@@ -15,7 +16,7 @@ from benchmarks.records import Record
 from leaderboard.significance import mcnemar, wilcoxon
 
 Scores = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
-Steps = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
+Steps = numpy.ndarray[Any, numpy.dtype[numpy.signedinteger[Any]]]
 Verdict = Literal["win", "tie", "loss", "open"]
 
 LEVEL = 95
@@ -92,6 +93,13 @@ class Sample:
     images: tuple[object, ...]
     hits: bool
 
+    @cached_property
+    def totals(self) -> Steps | None:
+        """(N,) how many seeds hit each image; None where outcomes are no hits."""
+        if self.outcomes is None or not self.hits:
+            return None
+        return numpy.rint(self.outcomes * (len(self.seeds) / 100)).astype(numpy.int32)
+
     def pairs_with(self, other: Sample) -> bool:
         """Return whether both have outcomes, of the same kind and of the same images."""
         if self.outcomes is None or other.outcomes is None:
@@ -119,7 +127,11 @@ def gain_over(mine: Sample, other: Sample) -> Gain:
     value = mine.score - other.score
     if mine.outcomes is None or other.outcomes is None or not mine.pairs_with(other):
         return Gain(value, None, None)
-    interval = bootstrap_interval(mine.outcomes - other.outcomes, _unit([mine, other]), [mine.seeds, other.seeds])
+    steps, seeds = _steps(mine, other), [mine.seeds, other.seeds]
+    if steps is None:
+        interval = bootstrap_interval(mine.outcomes - other.outcomes, None, seeds)
+    else:
+        interval = _interval_of_steps(steps, _unit([mine, other]), seeds)
     return Gain(value, interval, len(mine.outcomes))
 
 
@@ -127,11 +139,10 @@ def paired_test(mine: Sample, other: Sample) -> PairedTest | None:
     """Return the test of two methods in one cell; None where their images do not pair."""
     if mine.outcomes is None or other.outcomes is None or not mine.pairs_with(other):
         return None
-    differences = mine.outcomes - other.outcomes
-    unit = _unit([mine, other])
-    if unit is None:
-        return PairedTest("Wilcoxon", wilcoxon(differences))
-    return PairedTest("McNemar", mcnemar(differences, unit))
+    steps = _steps(mine, other)
+    if steps is None:
+        return PairedTest("Wilcoxon", wilcoxon(mine.outcomes - other.outcomes))
+    return PairedTest("McNemar", mcnemar(steps))
 
 
 def mean_gain(pairs: Sequence[tuple[Sample, Sample]]) -> Gain:
@@ -151,9 +162,9 @@ def mean_gain(pairs: Sequence[tuple[Sample, Sample]]) -> Gain:
         return Gain(value, None, None)
     together: Scores = numpy.mean(differences, axis=0)
     both = [sample for pair in pairs for sample in pair]
-    unit = _unit(both)
+    unit = _unit(both) / len(pairs) if all(sample.hits for sample in both) else None
     shares = [tuple(score / len(pairs) for score in sample.seeds) for sample in both]
-    interval = bootstrap_interval(together, None if unit is None else unit / len(pairs), shares)
+    interval = bootstrap_interval(together, unit, shares)
     return Gain(value, interval, len(together))
 
 
@@ -172,30 +183,68 @@ def bootstrap_interval(
         unit: what all differences are whole multiples of; None rounds them to a 32nd of the standard deviation.
         seeds: for each method the score of each seed. One seed adds nothing: how far another would differ is unknown.
     """
+    if unit is not None:
+        return _interval_of_steps(numpy.rint(differences / unit).astype(numpy.int64), unit, seeds)
     images = len(differences)
     mean = float(differences.sum()) / images
     around = differences - mean
-    departures = [_departures(scores) for scores in seeds if len(set(scores)) > 1]
-    # Of the sum over images, as the steps are.
-    variance = float((around * around).sum()) + sum((images * one) ** 2 for part in departures for one in part)
-    deviation = math.sqrt(variance)
+    departures, spread = _departures(seeds), float((around * around).sum())
+    deviation = _deviation(images, spread, departures)
     if deviation < _EQUAL * images:
         return Interval(round(mean, 9), round(mean, 9))
-    if unit is None or deviation / unit > _FINEST:
-        unit, steps = deviation / math.sqrt(images) / _GRID, around
-    else:
-        steps = differences
-    parts = [_Draws.of(numpy.rint(steps / unit).astype(numpy.int64), images)]
+    unit = deviation / math.sqrt(images) / _GRID
+    draws = _Draws.of(numpy.rint(around / unit).astype(numpy.int64), images)
+    return _interval(draws, mean, unit, departures, deviation)
+
+
+def _interval_of_steps(steps: Steps, unit: float, seeds: Sequence[Sequence[float]]) -> Interval:
+    """Return the interval of the mean of differences that are whole steps of a unit."""
+    images = len(steps)
+    draws, departures = _Draws.of(steps, images), _departures(seeds)
+    mean = draws.total / images
+    around = numpy.arange(draws.low, draws.high + 1) - mean
+    spread = images * unit**2 * float((draws.chances * around * around).sum())
+    deviation = _deviation(images, spread, departures)
+    if deviation < _EQUAL * images:
+        return Interval(round(mean * unit, 9), round(mean * unit, 9))
+    if deviation / unit > _FINEST:
+        return bootstrap_interval(steps.astype(numpy.float64) * unit, None, seeds)
+    return _interval(draws, mean * unit, unit, departures, deviation)
+
+
+def _interval(
+    draws: _Draws, mean: float, unit: float, departures: Sequence[Sequence[float]], deviation: float
+) -> Interval:
+    """Return the interval of a mean whose resamples are these draws and those of the departures of seeds.
+
+    Args:
+        draws: of steps, one for each image.
+        mean: what the interval is around.
+        unit: of a step.
+        departures: of each method whose seeds differ; as of `_departures`.
+        deviation: of the sum over images.
+    """
+    images = draws.times
+    parts = [draws]
     parts += [_Draws.of(numpy.array([round(one * images / unit) for one in part]), len(part)) for part in departures]
     length = _length(parts, deviation / unit)
     # Around the middle, the sum of the differences as they are; draws are counted from the smallest of each part.
-    shift = (length // 2 - parts[0].total + sum(part.times * part.low for part in parts)) % length
+    shift = (length // 2 - draws.total + sum(part.times * part.low for part in parts)) % length
     chances = _convolved(parts, length)
     below = numpy.cumsum(numpy.concatenate((chances[length - shift :], chances[: length - shift])))
     tail = (100 - LEVEL) / 200
     ends = numpy.searchsorted(below, [tail, 1 - tail]) - length // 2
     low, high = (mean + float(end) * unit / images for end in ends)
     return Interval(round(low, 9), round(high, 9))
+
+
+def _deviation(images: int, spread: float, departures: Sequence[Sequence[float]]) -> float:
+    """Return the standard deviation of the sum over images of a resample.
+
+    Args:
+        spread: sum of squared differences from their mean.
+    """
+    return math.sqrt(spread + sum((images * one) ** 2 for part in departures for one in part))
 
 
 @dataclass(frozen=True)
@@ -217,18 +266,27 @@ class _Draws:
     @classmethod
     def of(cls, numbers: Steps, times: int) -> _Draws:
         low = int(numbers.min())
-        return cls(low, numpy.bincount(numbers - low) / len(numbers), times, int(numbers.sum()))
+        counts = numpy.bincount(numbers - low)
+        total = low * len(numbers) + int((counts * numpy.arange(len(counts))).sum())
+        return cls(low, counts / len(numbers), times, total)
 
     @property
     def high(self) -> int:
         return self.low + len(self.chances) - 1
 
 
-def _departures(scores: Sequence[float]) -> list[float]:
-    """Return what each seed adds to a mean over resampled seeds when it is drawn once."""
-    count = len(scores)
-    mean = sum(scores) / count
-    return [(score - mean) / count * math.sqrt(count / (count - 1)) for score in scores]
+def _departures(seeds: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return what each seed adds to a mean over resampled seeds when it is drawn once, for methods whose seeds differ.
+
+    Args:
+        seeds: for each method the score of each seed.
+    """
+    found = []
+    for scores in seeds:
+        if len(set(scores)) > 1:
+            count, mean = len(scores), sum(scores) / len(scores)
+            found.append([(score - mean) / count * math.sqrt(count / (count - 1)) for score in scores])
+    return found
 
 
 def _length(parts: Sequence[_Draws], deviation: float) -> int:
@@ -253,11 +311,18 @@ def _convolved(parts: Sequence[_Draws], length: int) -> Scores:
     return numpy.fft.irfft(product, length)
 
 
-def _unit(samples: Sequence[Sample]) -> float | None:
-    """Return what differences of means over seeds are multiples of; None where they are not of hits."""
-    if not all(sample.hits for sample in samples):
-        return None
+def _unit(samples: Sequence[Sample]) -> float:
+    """Return what differences of means over seeds are multiples of, for samples of hits."""
     return 100 / math.lcm(*(len(sample.seeds) for sample in samples))
+
+
+def _steps(mine: Sample, other: Sample) -> Steps | None:
+    """Return by how many units two samples differ on each image; None where they are not of hits."""
+    if mine.totals is None or other.totals is None:
+        return None
+    common = math.lcm(len(mine.seeds), len(other.seeds))
+    found: Steps = mine.totals * (common // len(mine.seeds)) - other.totals * (common // len(other.seeds))
+    return found
 
 
 def _images(record: Record) -> tuple[object, ...]:

@@ -172,16 +172,17 @@ def _candidates(record: Record, kind: Literal["weight", "activation"], chosen: l
 
 def cells(marks: Sequence[Mark]) -> Markup:
     """Return the cells of a table's row that show these marks: too many to be written one by one in the template."""
-    return Markup("").join(
-        _cell("" if mark.share is None and mark.chosen else number(mark.share), mark.heat, mark.chosen)
-        for mark in marks
-    )
+    return Markup("".join(_cell(_text(mark), mark.heat, mark.chosen) for mark in marks))
+
+
+def _text(mark: Mark) -> str:
+    return "" if mark.share is None and mark.chosen else number(mark.share)
 
 
 @lru_cache(maxsize=1024)
-def _cell(text: str, heat: int, chosen: bool) -> Markup:
+def _cell(text: str, heat: int, chosen: bool) -> str:
     class_, pick = (" chosen", PICK) if chosen else ("", "")
-    return Markup('<td class="heat heat-{}{}">{}{}</td>\n').format(heat, class_, text, pick)
+    return str(Markup('<td class="heat heat-{}{}">{}{}</td>\n').format(heat, class_, text, pick))
 
 
 def _marks(candidates: tuple[str, ...], chosen: str, alpha: list[float] | None) -> tuple[Mark, ...]:
