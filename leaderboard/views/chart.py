@@ -160,13 +160,15 @@ def round_ticks(low: float, high: float) -> tuple[tuple[float, ...], int]:
     >>> round_ticks(0.0, 1.0)
     ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), 1)
     """
-    span = high - low or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    # What differs by rounding alone is one value.
+    span = high - low if high - low > 1e-9 * size else size or 1.0
     exponent = math.floor(math.log10(span / TICKS))
     step = next(m * 10.0**exponent for m in (1, 2, 5, 10) if m * 10.0**exponent * TICKS >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return tuple(round(i * step, 10) for i in range(first, last + 1)), digits
+    return tuple(float(f"{i * step:.12g}") for i in range(first, last + 1)), digits
 
 
 def axis_for(gains: Iterable[Gain | float | None]) -> Axis:
