@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from statistics import fmean, median
-from types import MappingProxyType
 from typing import Literal
 
 from benchmarks.records import Record
@@ -42,7 +41,7 @@ class Worked:
     pair: tuple[Sample, Sample] | None
 
 
-NO_ORIGINS: Origins = MappingProxyType({})
+NO_ORIGINS: Origins = {}
 
 
 def compare(records: Iterable[Record], origins: Origins = NO_ORIGINS) -> tuple[Comparison, ...]:

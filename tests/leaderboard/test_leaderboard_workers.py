@@ -46,6 +46,17 @@ def test_the_site_of_the_golden_records_is_the_one_listed(results, tmp_path_fact
     assert not changed, "if that is meant, python -m tests.leaderboard.golden lists the site anew"
 
 
+def test_a_board_without_any_record_goes_to_other_processes_too(tmp_path, cell):
+    """Of two models at two bit-widths one has no record at one of them."""
+    for model, bits in (("resnet8", "W4A4"), ("resnet8", "W8A8"), ("resnet20", "W8A8")):
+        cell("best-uniform", [1, 0, 1], model=model, bits=bits)
+        cell("dqss", [1, 1, 1], model=model, bits=bits, seed=0)
+    build_site(tmp_path, tmp_path / "alone", processes=1)
+    build_site(tmp_path, tmp_path / "together", processes=2)
+    assert digests(tmp_path / "alone") == digests(tmp_path / "together")
+    assert len(list((tmp_path / "alone" / "cells").iterdir())) == 4
+
+
 def test_work_comes_back_in_order_and_little_is_taken_ahead():
     taken = []
 
