@@ -1,7 +1,7 @@
 """Measure a whole build of the leaderboard, from records' files to the site: time, memory, size of the first page.
 
 Records are made up, in suites of 15 cells with 14 methods each, six of them with three seeds, as searches leave them:
-strategies, layers, curves of 120 points, ids; in every other suite hits of 10,000 test images, else scores of 48.
+strategies, layers, curves of 120 points, 3,000 ids; in every other suite hits of 10,000 test images, else scores of 48.
 Run it with `python tests/bench/board_build.py --records 10000`; it fails above what that many may take. On a machine
 that does other work too compare the processor time: quiet cores need about that, divided by their number.
 """
@@ -26,6 +26,7 @@ from leaderboard.build import build_site
 
 # Records -> wall seconds on two quiet cores, and MB of this process and its children together.
 ALLOWED = {10_000: (10.0, 1000), 100_000: (60.0, 1000)}
+# Of 10,000 records; the page has a section for each suite.
 FIRST_PAGE_KB = 300
 MODELS, BITS = ("resnet8", "resnet20", "mobilenetv2-small"), ("W3A3", "W4A4", "W4A8", "W6A6", "W8A8")
 METHODS = {
@@ -216,7 +217,8 @@ def main() -> int:
     print(f"{options.records / wall:.0f} records/s; processor time {processor:.1f} s; ", end="")
     print(f"memory {memory.highest:.0f} MB (at most {megabytes}); ", end="")
     print(f"{len(pages)} files, {sum(pages) / 1e6:.1f} MB; first page {first_page:.0f} KB (at most {FIRST_PAGE_KB})")
-    return int(wall > seconds or memory.highest > megabytes or first_page > FIRST_PAGE_KB)
+    large_page = first_page > FIRST_PAGE_KB and options.records <= 10_000
+    return int(wall > seconds or memory.highest > megabytes or large_page)
 
 
 if __name__ == "__main__":
