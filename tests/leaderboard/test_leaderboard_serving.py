@@ -124,7 +124,13 @@ def test_the_command_serves_the_site_until_ctrl_c_and_leaves_nothing(tmp_path, c
     words = [sys.executable, "-m", "benchmarks", "leaderboard", "serve", "--results", str(tmp_path), "--port", "0"]
     root = str(Path(__file__).parents[2])
     place = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": root}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place) as process:
+
+    def heeds_ctrl_c() -> None:
+        # Where the tests run in the background of a shell they ignore it, and what they start does too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=place, preexec_fn=heeds_ctrl_c, **pipes) as process:
         try:
             found = re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
             connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=120)
