@@ -10,7 +10,7 @@ const EXPORTS = {
 };
 const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\u2212": "$-$", "\u2013": "--", "\u2079": "$^9$" };
 const DIFFERS = { "00": "nothing", 10: "weights", "01": "activations", 11: "both" };
-const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
+const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "paint-order", "stroke-linejoin"];
 
 function lines(all) {
   return all.join("\n") + "\n";
