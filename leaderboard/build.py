@@ -250,7 +250,6 @@ def make_environment() -> Environment:
         keep_trailing_newline=True,
     )
     for name in (
-        "heading",
         "kilobytes",
         "giga",
         "definition",

@@ -91,15 +91,6 @@ def seconds(value: float | None) -> str:
     return number(value, 2 if value < 1 else 1 if value < 100 else 0)
 
 
-def heading(name: str) -> str:
-    """Return a name as it begins a heading.
-
-    >>> heading("top-1"), heading("PSNR")
-    ('Top-1', 'PSNR')
-    """
-    return name[:1].upper() + name[1:]
-
-
 def kilobytes(value: float | None) -> str:
     """Return a number of bytes in kilobytes of 1,000.
 
